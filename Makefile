@@ -1,0 +1,41 @@
+# Two commands: `make quickstart` shows a result, `make test` checks the project.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= runs/quickstart
+
+.PHONY: help setup quickstart test lint format benchmark clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(VENV)/.ready ## a virtual environment with everything
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "needs Python 3.11 or newer: make PYTHON=python3.11 ..."'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "installing (PyTorch is a large download) ..."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+
+quickstart: setup ## pack the demo, evaluate, aggregate, report
+	$(BIN)/python -m jobs.demo
+	$(BIN)/python -m jobs.evaluate experiment=quickstart out=$(OUT)
+	$(BIN)/python -m jobs.aggregate out=$(OUT)
+
+test: setup lint ## linters, types, import rules and the default test suite
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff, pyright, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: setup ## ruff, with its fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove runs and packed data
+	rm -rf runs data outputs multirun

@@ -1,0 +1,24 @@
+"""Pack the demo: eight photographs from scikit-image and scikit-learn as WebDataset tars."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import entry_point
+from pipeline.data.datasets import demo, pack
+
+
+@entry_point("demo")
+def main(settings: dict[str, Any]) -> None:
+    """Write the tars, unless they are there."""
+    folder = Path(settings["out"])
+    if shards := sorted(folder.glob("demo-*.tar")):
+        print(f"{len(shards)} demo shards are in {folder}")
+        return
+    shards = pack(
+        demo.samples(), folder, name="demo", samples_per_shard=settings["samples_per_shard"]
+    )
+    print(f"packed {len(demo.PHOTOGRAPHS)} photographs into {len(shards)} shards in {folder}")
+
+
+if __name__ == "__main__":
+    main()

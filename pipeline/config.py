@@ -1,0 +1,237 @@
+"""Typed run settings, and the one place that makes objects of them.
+
+`resolve` turns a composed config into plain values that travel to workers and into files; `build`
+instantiates them. Only classes of this project can be named by `_target_`.
+"""
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline import UsageError
+from pipeline.data.shards import Shards
+from pipeline.evaluate import SCHEMA_VERSION, Evaluation, fingerprint
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+_ROLES = ("model", "players", "masking", "curve_masking")
+
+
+@dataclass
+class EngineConfig:
+    """How a worker computes; none of this changes what a row means, but for `precision`."""
+
+    precision: str = "fp32"
+    tokens_per_batch: int | None = None
+    images_in_flight: int | None = None
+
+
+@dataclass
+class ClusterConfig:
+    """Where workers run: see conf/cluster."""
+
+    address: str | None = None
+    actors: int | None = None
+    threads: int = 2
+    placement_timeout_s: float = 600.0
+    image_deadline_s: float = 3600.0
+    tries: int = 3
+
+
+@dataclass
+class TrackingConfig:
+    """W&B: see conf/tracking."""
+
+    mode: str = "offline"
+    project: str = "pixel-quorum"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class EvaluateConfig:
+    """Settings of jobs.evaluate."""
+
+    out: str = MISSING
+    dataset: Any = MISSING
+    model: Any = MISSING
+    players: Any = MISSING
+    masking: Any = MISSING
+    curve_masking: Any = MISSING
+    methods: dict[str, Any] = field(default_factory=dict)
+    target: str = "prediction"
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass
+class AggregateConfig:
+    """Settings of jobs.aggregate."""
+
+    out: str = MISSING
+    subset: str = "all"
+    grid: int = 101
+    resamples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+    gallery: int = 24
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass
+class DemoConfig:
+    """Settings of jobs.demo."""
+
+    out: str = MISSING
+    samples_per_shard: int = 4
+
+
+_store = ConfigStore.instance()
+_store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(name="aggregate_schema", node=AggregateConfig)
+_store.store(name="demo_schema", node=DemoConfig)
+
+
+def entry_point(
+    name: str,
+) -> Callable[[Callable[[dict[str, Any]], int | None]], Callable[[], None]]:
+    """Make a job of a function from plain settings to an exit status.
+
+    A usage error, Hydra's or ours, is one line on standard error and exit status 2.
+    """
+
+    def wrap(job: Callable[[dict[str, Any]], int | None]) -> Callable[[], None]:
+        @hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")
+        def composed(config: DictConfig) -> None:
+            try:
+                status = job(resolve(config, dict(HydraConfig.get().runtime.choices)))
+            except UsageError as error:
+                _usage(error)
+            sys.exit(status or 0) if status else None
+
+        def main() -> None:
+            overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
+            if len(overrides) == len(sys.argv) - 1:  # flags such as --help and -m are Hydra's own
+                try:
+                    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                        hydra.compose(name, overrides)
+                except (HydraException, OmegaConfBaseException) as error:
+                    _usage(error)
+            composed()
+
+        main.__doc__ = job.__doc__
+        return main
+
+    return wrap
+
+
+def resolve(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings: interpolations resolved, names of the chosen components under `names`.
+
+    Raises UsageError where a required value is missing.
+    """
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise UsageError(f"{missing[0]} is not set: give {missing[0]}=<value>")
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    settings["names"] = {
+        role: str(choices.get("masking@curve_masking" if role == "curve_masking" else role, ""))
+        for role in _ROLES
+    }
+    return settings
+
+
+def component(node: Mapping[str, Any]) -> Any:
+    """Instantiate one `_target_` of this project; nothing else is ever imported."""
+    target = str(node.get("_target_"))
+    if not target.startswith("pipeline."):
+        raise UsageError(
+            f"_target_: {target} is not part of pipeline; only its classes may be named"
+        )
+    try:
+        return instantiate(dict(node), _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, UsageError):
+            raise cause from None
+        raise UsageError(f"{target}: {_one_line(cause or error)}") from None
+
+
+def dataset(settings: Mapping[str, Any]) -> Shards:
+    """The data set alone, without a model."""
+    return component(settings["dataset"])
+
+
+def build(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
+    """The evaluation that settings describe, its model loaded on `device`.
+
+    Raises UsageError for whatever does not fit together.
+    """
+    if settings["target"] not in ("prediction", "label"):
+        raise UsageError(f"target={settings['target']!r}: use 'prediction' or 'label'")
+    if settings["engine"]["precision"] != "fp32":
+        raise UsageError(
+            f"engine.precision={settings['engine']['precision']!r}: this version computes in 'fp32'"
+        )
+    if not settings["methods"]:
+        raise UsageError("methods is empty: choose some, such as methods=[moxi_insertion,gradcam]")
+    model = component(settings["model"]).load(device)
+    shared = {
+        "schema": SCHEMA_VERSION,
+        "weights": model.weights_hash,
+        "preprocessing": model.preprocessing,
+        "model": {k: v for k, v in settings["model"].items() if k not in ("weights", "match")},
+        "dataset": {k: settings["dataset"][k] for k in ("name", "label", "exif")},
+        "names": settings["names"],
+        **{k: settings[k] for k in ("players", "masking", "curve_masking", "target")},
+        "precision": settings["engine"]["precision"],
+    }
+    return Evaluation(
+        data=dataset(settings),
+        model=model,
+        players=component(settings["players"]),
+        masking=component(settings["masking"]),
+        curve_masking=component(settings["curve_masking"]),
+        methods={name: component(node) for name, node in settings["methods"].items()},
+        names=settings["names"],
+        fingerprints={
+            name: fingerprint(shared | {"method": name, "settings": node})
+            for name, node in settings["methods"].items()
+        },
+        target=settings["target"],
+    )
+
+
+def provenance(settings: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """What every result file says of how it was made: JSON-like, complete, without secrets."""
+    packages = ("pixel-quorum", "torch", "torchvision", "timm", "torchcam", "ray", "pyarrow")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": json.loads(json.dumps(settings)),
+        "fingerprints": dict(evaluation.fingerprints),
+        "weights_hash": evaluation.model.weights_hash,
+        "preprocessing": json.loads(json.dumps(evaluation.model.preprocessing)),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+    }
+
+
+def _usage(error: Exception) -> None:
+    print(f"error: {_one_line(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,318 @@
+"""Continuous batching: many images' coroutines in, device batches out, answers scattered back.
+
+Whatever the images in flight ask for is pooled; rows of one masking and one length form batches
+under a token budget, so nothing is padded. A pool is drained before the next, the largest, is
+begun: images at the same step of a greedy search stay in step, and their batches stay full.
+"""
+
+import ctypes
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.masking import Masking
+from pipeline.methods import HeatmapMethod, Outputs
+from pipeline.models import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Coalitions of one prepared image, to be read out for `classes`."""
+
+    masking: Masking
+    prepared: Any
+    coalitions_CN: Tensor
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatmapQuery:
+    """One image's heatmap for one class; answered by a tensor (H, W) on the CPU."""
+
+    method: HeatmapMethod
+    image_CHW: Tensor
+    target: int
+
+
+Task = Generator[Query | HeatmapQuery, Any, Any]
+"""One image's work: yields queries, is sent their answers, returns a result."""
+
+
+@dataclass
+class Counters:
+    """What the engine has spent so far."""
+
+    forwards: int = 0
+    tokens: int = 0
+    flops: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class _Answer:
+    """A query on its way: rows still missing, and where answered rows go."""
+
+    task: Task
+    done: Callable[[Any], None]
+    query: Query | HeatmapQuery
+    missing: int
+    readout: Tensor | None = None
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class _Group:
+    """Rows that may share a batch: same masking and length, or same heatmap method."""
+
+    length: int
+    rows: int = 0
+    entries: deque = field(default_factory=deque)  # of (answer, row indices)
+
+    def put(self, answer: _Answer, rows: Tensor, *, front: bool = False) -> None:
+        self.rows += len(rows)
+        (self.entries.appendleft if front else self.entries.append)((answer, rows))
+
+    def drop(self, answer: _Answer) -> None:
+        self.entries = deque(entry for entry in self.entries if entry[0] is not answer)
+        self.rows = sum(len(rows) for _, rows in self.entries)
+
+    def take(self, limit: int) -> list[tuple[_Answer, Tensor]]:
+        taken = []
+        while self.entries and limit:
+            answer, rows = self.entries.popleft()
+            self.rows -= len(rows)
+            if len(rows) > limit:
+                self.put(answer, rows[limit:], front=True)
+                rows = rows[:limit]
+            taken.append((answer, rows))
+            limit -= len(rows)
+        return taken
+
+
+class Engine:
+    """Runs tasks against one model on one device. Not thread-safe: one thread owns it."""
+
+    def __init__(self, model: Model, *, tokens_per_batch: int | None = None):
+        """`tokens_per_batch`: the budget; None chooses it from the device.
+
+        It is halved, without losing work, where memory does not suffice.
+        """
+        self.model = model
+        on_cpu = model.device.type == "cpu"
+        self.tokens_per_batch = tokens_per_batch or (3136 if on_cpu else 131072)
+        self.counters = Counters()
+        self._groups: defaultdict[Any, _Group] = defaultdict(lambda: _Group(0))
+        self._current: Any = None
+        self._flops_per_row: dict[Any, float] = {}
+        self._in_flight = 0
+        if on_cpu:
+            keep_freed_memory()
+
+    def window(self, rows_per_query: int, tokens_per_row: int) -> int:
+        """Images to keep in flight so that two batches are always pooled, at least 2."""
+        pooled = max(1, rows_per_query * tokens_per_row)
+        return max(2, min(256, -(-2 * self.tokens_per_batch // pooled)))
+
+    def run(self, tasks: Iterable[Task], *, in_flight: int) -> Iterator[Any]:
+        """Results of all tasks, as they finish, with at most `in_flight` under way."""
+        source, results = iter(tasks), deque()
+        exhausted = False
+        while True:
+            while not exhausted and self._in_flight < in_flight:
+                task = next(source, None)
+                exhausted = task is None
+                if task is not None:
+                    self.add(task, results.append)
+            yield from _drain(results)
+            if not self.step() and exhausted and not self._in_flight:
+                yield from _drain(results)
+                return
+
+    def add(self, task: Task, done: Callable[[Any], None]) -> None:
+        """Take on a task; `done` is called with what it returns."""
+        self._in_flight += 1
+        self._advance(task, done, None)
+
+    def step(self) -> bool:
+        """Run one batch; False when nothing is asked for."""
+        if not self._groups:
+            return False
+        if self._current not in self._groups:
+            self._current = max(
+                self._groups, key=lambda k: self._groups[k].rows * self._groups[k].length
+            )
+        key, group = self._current, self._groups[self._current]
+        entries = group.take(max(1, self.tokens_per_batch // group.length))
+        if not group.entries:
+            del self._groups[key]
+        start = time.perf_counter()
+        try:
+            readout_BR = self._forward(key, entries)
+        except Exception as error:
+            self._failed(key, group, entries, error)
+            return True
+        self._scatter(group, entries, readout_BR, time.perf_counter() - start)
+        return True
+
+    def _advance(self, task: Task, done: Callable, answer: Any) -> None:
+        """Resume a task with an answer (or an exception) and pool what it asks for next."""
+        try:
+            query = task.throw(answer) if isinstance(answer, Exception) else task.send(answer)
+        except StopIteration as stop:
+            self._in_flight -= 1
+            done(stop.value)
+            return
+        if isinstance(query, HeatmapQuery):
+            key = ("heatmap", query.method)
+            height, width = self.model.input_hw
+            group = self._groups[key]
+            group.length = 4 * max(1, height * width // 256)  # activations are kept for gradients
+            group.put(_Answer(task, done, query, missing=1), torch.zeros(1, dtype=torch.long))
+            return
+        pending = _Answer(task, done, query, missing=len(query.coalitions_CN))
+        lengths_C = query.masking.lengths(self.model, query.prepared, query.coalitions_CN)
+        for length in lengths_C.unique().tolist():
+            group = self._groups[(query.masking, length)]
+            group.length = max(1, length)
+            group.put(pending, (lengths_C == length).nonzero().flatten())
+
+    def _forward(self, key: Any, entries: list[tuple[_Answer, Tensor]]) -> Tensor:
+        """Answers to all entries' rows, concatenated, on the CPU."""
+        if key in self._flops_per_row:
+            result = self._compute(entries)
+            rows = sum(len(rows) for _, rows in entries)
+        else:  # count once a shape; the count itself would slow every batch
+            with FlopCounterMode(display=False) as flops:
+                result = self._compute(entries)
+            rows = sum(len(rows) for _, rows in entries)
+            self._flops_per_row[key] = flops.get_total_flops() / rows
+        self.counters.flops += round(self._flops_per_row[key] * rows)
+        return result
+
+    def _compute(self, entries: list[tuple[_Answer, Tensor]]) -> Tensor:
+        query = entries[0][0].query
+        if isinstance(query, HeatmapQuery):
+            queries = [answer.query for answer, _ in entries]
+            images_BCHW = torch.stack([q.image_CHW for q in queries]).to(self.model.device)
+            return query.method.heatmaps(self.model, images_BCHW, [q.target for q in queries]).cpu()
+        parts = [(a.query.prepared, a.query.coalitions_CN[rows]) for a, rows in entries]
+        classes = [a.query.classes for a, rows in entries for _ in range(len(rows))]
+        with torch.inference_mode():
+            logits_BK = query.masking.logits(self.model, parts).float()
+            return read_out(logits_BK, classes).cpu()
+
+    def _scatter(self, group: _Group, entries: list, readout_BR: Tensor, seconds: float) -> None:
+        counters, total = self.counters, len(readout_BR)
+        counters.batches += 1
+        counters.forwards += total
+        counters.tokens += total * group.length
+        counters.seconds += seconds
+        start = 0
+        for answer, rows in entries:
+            part = readout_BR[start : start + len(rows)]
+            start += len(rows)
+            answer.seconds += seconds * len(rows) / total
+            answer.missing -= len(rows)
+            if isinstance(answer.query, HeatmapQuery):
+                self._advance(answer.task, answer.done, (part[0], answer.seconds))
+                continue
+            wide, widest = len(answer.query.classes), (part.shape[1] - 1) // 2
+            if answer.readout is None:
+                answer.readout = part.new_empty(len(answer.query.coalitions_CN), 2 * wide + 1)
+            answer.readout[rows] = torch.cat(
+                [part[:, :wide], part[:, widest : widest + wide], part[:, -1:]], 1
+            )
+            if not answer.missing:
+                self._advance(answer.task, answer.done, _outputs(answer))
+
+    def _failed(self, key: Any, group: _Group, entries: list, error: Exception) -> None:
+        """Out of memory: halve the budget and pool the rows again. Else the tasks are told."""
+        rows = sum(len(rows) for _, rows in entries)
+        if rows > 1 and _is_out_of_memory(error):
+            self.tokens_per_batch = max(1, group.length * rows // 2)
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            again = self._groups[key]
+            again.length = group.length
+            for answer, part in reversed(entries):
+                again.put(answer, part, front=True)
+            return
+        for answer in {id(a): a for a, _ in entries}.values():
+            for other in list(self._groups):  # the rest of a failed query is not computed
+                self._groups[other].drop(answer)
+                if not self._groups[other].entries:
+                    del self._groups[other]
+            self._advance(answer.task, answer.done, error)
+
+
+def read_out(logits_BK: Tensor, classes: list[tuple[int, ...]]) -> Tensor:
+    """(B, 2T + 1): logits and log-odds of each row's classes, then its prediction.
+
+    Rows that ask for fewer classes repeat their first. Log-odds are z_t - logsumexp_{j != t} z_j,
+    which does not saturate where the probability rounds to 1.
+    """
+    wide = max(map(len, classes))
+    prediction_B = logits_BK.argmax(1, keepdim=True)
+    if not wide:
+        return prediction_B.float()
+    padded = [c + (c or (0,))[:1] * (wide - len(c)) for c in classes]
+    index_BT = torch.tensor(padded, device=logits_BK.device)
+    logits_BT = logits_BK.gather(1, index_BT)
+    rest_BT = torch.stack(
+        [
+            logits_BK.scatter(1, index_BT[:, t : t + 1], -torch.inf).logsumexp(1)
+            for t in range(wide)
+        ],
+        1,
+    )
+    return torch.cat([logits_BT, logits_BT - rest_BT, prediction_B.float()], 1)
+
+
+MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+"""Environment for a CPU process whose engine runs beside other threads: `keep_freed_memory` for all
+of them, which can only be had before the first allocation."""
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed blocks: returning activations to the system after every layer halves a
+    CNN's speed on a CPU (page faults). No effect on other C libraries."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)):  # mmap, trim, top pad
+            libc.mallopt(option, value)
+    except (OSError, AttributeError):
+        pass
+
+
+def _outputs(answer: _Answer) -> Outputs:
+    readout_CR = answer.readout
+    assert readout_CR is not None
+    wide = len(answer.query.classes)
+    return Outputs(
+        classes=answer.query.classes,
+        logits_CT=readout_CR[:, :wide],
+        log_odds_CT=readout_CR[:, wide:-1],
+        prediction_C=readout_CR[:, -1].long(),
+        seconds=answer.seconds,
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _drain(results: deque) -> Iterator[Any]:
+    while results:
+        yield results.popleft()

@@ -1,0 +1,32 @@
+"""A square grid of equal patches, numbered row by row: p = row * grid + column."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchGrid:
+    """`grid` x `grid` patches; both sides of the input must be multiples of `grid`."""
+
+    grid: int = 14
+
+    def __post_init__(self):
+        if self.grid < 1:
+            raise UsageError(f"players.grid={self.grid}: give a positive number")
+
+    def __call__(self, image_CHW: Tensor) -> Tensor:
+        height, width = image_CHW.shape[-2:]
+        if height % self.grid or width % self.grid:
+            fits = [g for g in range(2, min(height, width) + 1) if not (height % g or width % g)]
+            near = sorted(sorted(fits, key=lambda g: abs(g - self.grid))[:4])
+            raise UsageError(
+                f"players.grid={self.grid} does not divide the model's {height}x{width} input; "
+                f"use one of {near}"
+            )
+        row = torch.arange(height, device=image_CHW.device) // (height // self.grid)
+        column = torch.arange(width, device=image_CHW.device) // (width // self.grid)
+        return row[:, None] * self.grid + column[None, :]

@@ -1,0 +1,104 @@
+"""The distributed run, and the only place that imports Ray.
+
+The driver leases images, one at a time, as many to an actor as it keeps in flight. An actor decodes,
+computes, stages one durable file per image and acknowledges; results never travel through Ray. A
+dead actor's images go back and are tried again alone, so that one poisonous image cannot take others
+along; after `cluster.tries` deaths it becomes failed rows. The driver seals staged files into parts.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import ray
+
+from pipeline import UsageError, config
+from pipeline.data import SampleRef
+from pipeline.engine import Counters
+from pipeline.evaluate import Evaluation
+from pipeline.progress import Progress
+from pipeline.results import Identity, Run
+from pipeline.workers.driver import Driver, Lease, connect
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run did: images in the data set, images computed now, rows that failed, forwards."""
+
+    images: int
+    computed: int
+    failed_rows: int
+    counters: Counters
+    seconds: float
+
+
+def run(settings: Mapping[str, Any]) -> Report:
+    """Bring every requested row into being: compute those that `out` does not hold yet.
+
+    Raises UsageError for settings that cannot work, before any worker starts.
+    """
+    evaluation = config.build(settings)
+    n_players = evaluation.check()
+    place = Run(settings["out"])
+    refs = list(evaluation.data.index())
+    if not refs:
+        raise UsageError(f"dataset.shards: no samples in {settings['dataset']['shards']}")
+    place.check_shards(_shard_sizes(refs))
+    committed = place.committed()
+    place.seal(place.staged(), committed)
+    leases = _missing(evaluation, refs, committed)
+    rows = sum(len(lease.wanted) for lease in leases)
+    total = len(refs) * len(evaluation.wanted)
+    print(
+        f"{settings['out']}: {total - rows} of {total} rows are there; "
+        + (f"computing {rows} rows of {len(leases)} images" if rows else "nothing to compute"),
+        flush=True,
+    )
+    started = time.monotonic()
+    if not leases:
+        return Report(images=len(refs), computed=0, failed_rows=0, counters=Counters(), seconds=0.0)
+    forwards = sum(evaluation.forwards(lease.wanted, n_players) for lease in leases)
+    connect(settings["cluster"])
+    try:
+        with Progress(images=len(leases), forwards=forwards) as progress:
+            driver = Driver(settings, evaluation, leases, committed, progress)
+            driver.evaluate()
+    finally:
+        ray.shutdown()
+    return Report(
+        images=len(refs),
+        computed=driver.images,
+        failed_rows=driver.failed_rows,
+        counters=driver.counters,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _missing(
+    evaluation: Evaluation, refs: list[SampleRef], committed: set[Identity]
+) -> list[Lease]:
+    """A lease for each image that lacks rows, over just those rows."""
+    prints = evaluation.fingerprints
+    leases = []
+    for ref in refs:
+        wanted = [
+            (method, objective)
+            for method, objective in evaluation.wanted
+            if (ref.shard, ref.key, prints[method], objective) not in committed
+        ]
+        if wanted:
+            leases.append(Lease(ref, wanted))
+    return leases
+
+
+def _shard_sizes(refs: list[SampleRef]) -> dict[str, int]:
+    sizes = {}
+    for shard, url in {ref.shard: ref.url for ref in refs}.items():
+        fs, path = fsspec.core.url_to_fs(url)
+        sizes[shard] = fs.size(path)
+    return sizes

@@ -1,0 +1,84 @@
+"""The Ray actor: an engine in a thread of its own, decoding and committing beside it."""
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+import torch
+
+from pipeline import config
+from pipeline.data import SampleRef
+from pipeline.engine import Counters, Engine
+from pipeline.evaluate import Wanted
+from pipeline.masking.pixels import PIXELS_PER_TOKEN
+from pipeline.results import Run
+
+
+class Worker:
+    """Evaluates images leased to it, as many at a time as its engine can batch."""
+
+    def __init__(self, settings: Mapping[str, Any], threads: int):
+        device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        self.evaluation = config.build(settings, device)
+        self.metadata = config.provenance(settings, self.evaluation)
+        self.run = Run(settings["out"])
+        self.engine = Engine(
+            self.evaluation.model, tokens_per_batch=settings["engine"]["tokens_per_batch"]
+        )
+        self.settings = settings
+        self.inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self.failure: BaseException | None = None
+        threading.Thread(target=self._work, args=(threads,), daemon=True).start()
+
+    async def ready(self) -> int:
+        """Images that this actor wants in flight."""
+        evaluation, fixed = self.evaluation, self.settings["engine"]["images_in_flight"]
+        n_players = evaluation.check()
+        return fixed or self.engine.window(n_players // 2, self._tokens_per_row())
+
+    async def evaluate(self, ref: SampleRef, wanted: Wanted) -> tuple[str, int]:
+        """Compute and stage one image's rows; returns the staged file and the rows that failed."""
+        loop = asyncio.get_running_loop()
+        try:
+            sample, image_CHW = await asyncio.to_thread(self.evaluation.read, ref)
+        except Exception as error:
+            rows = self.evaluation.failures(ref.shard, ref.key, wanted, error)
+        else:
+            future = loop.create_future()
+            self.inbox.put((self.evaluation.explain(sample, image_CHW, wanted), loop, future))
+            rows = await future
+        name = await asyncio.to_thread(self.run.stage, rows, self.metadata)
+        return name, sum(row["status"] != "ok" for row in rows)
+
+    async def counters(self) -> Counters:
+        """What the engine has spent."""
+        return self.engine.counters
+
+    def _tokens_per_row(self) -> int:
+        height, width = self.evaluation.model.input_hw
+        return max(1, height * width // PIXELS_PER_TOKEN)
+
+    def _work(self, threads: int) -> None:
+        torch.set_num_threads(threads)  # OpenMP's setting belongs to the thread
+        idle = True
+        try:
+            while True:
+                while idle or not self.inbox.empty():
+                    task, loop, future = self.inbox.get()
+                    self.engine.add(
+                        task,
+                        lambda rows, l=loop, f=future: l.call_soon_threadsafe(f.set_result, rows),
+                    )
+                    idle = False
+                idle = not self.engine.step()
+        except BaseException:
+            logging.exception("the engine stopped")
+            os._exit(1)  # the driver sees a dead actor and replaces it
