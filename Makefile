@@ -24,7 +24,7 @@ quickstart: setup ## pack the demo, evaluate, aggregate, report
 	$(BIN)/python -m jobs.evaluate experiment=quickstart out=$(OUT)
 	$(BIN)/python -m jobs.aggregate out=$(OUT)
 
-test: setup lint ## linters, types, import rules and the default test suite
+test: setup ## the default test suite
 	$(BIN)/python -m pytest
 
 lint: setup ## ruff, pyright, import-linter

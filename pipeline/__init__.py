@@ -1,4 +1,4 @@
-"""Pixel Quorum: which group of pixels carries an image classifier's decision, over a whole data set.
+"""Pixel Quorum: which group of pixels carries an image classifier's decision, over whole data sets.
 
 Words: a *player* is one region of an image; a *coalition* is a bool vector over players, True =
 visible; a *masking* hides the absent players; an *order* ranks players, most important first.
@@ -10,4 +10,4 @@ G points of a curve, R bootstrap resamples.
 
 
 class UsageError(ValueError):
-    """The request cannot be served as asked; the one-line message names what is wrong and the fix."""
+    """The request cannot be served; the one-line message names what is wrong and the fix."""

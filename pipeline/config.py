@@ -6,8 +6,9 @@ instantiates them. Only classes of this project can be named by `_target_`.
 
 import json
 import platform
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -130,7 +131,7 @@ def entry_point(
                     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
                         hydra.compose(name, overrides)
                 except (HydraException, OmegaConfBaseException) as error:
-                    _usage(error)
+                    _usage(_unknown_choice(error) or error)
             composed()
 
         main.__doc__ = job.__doc__
@@ -144,8 +145,8 @@ def resolve(config: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UsageError where a required value is missing.
     """
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise UsageError(f"{missing[0]} is not set: give {missing[0]}=<value>")
+    for name in _missing(OmegaConf.to_container(config, resolve=False)):
+        raise UsageError(f"{name} is not set: give {name}=<value>")
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     settings["names"] = {
         role: str(choices.get("masking@curve_masking" if role == "curve_masking" else role, ""))
@@ -226,6 +227,25 @@ def provenance(settings: Mapping[str, Any], evaluation: Evaluation) -> dict[str,
         "preprocessing": json.loads(json.dumps(evaluation.model.preprocessing)),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
+
+
+def _missing(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of required values that nobody gave."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _missing(value, f"{prefix}.{name}" if prefix else str(name))
+    elif node == MISSING:
+        yield prefix
+
+
+def _unknown_choice(error: Exception) -> UsageError | None:
+    """Say what there is to choose from; Hydra's own message does not always."""
+    match = re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", str(error))
+    if not match or not (CONF / match[1]).is_dir():
+        return None
+    group, choice = match.groups()
+    known = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+    return UsageError(f"{group}/{choice} does not exist: choose {group} from {known}")
 
 
 def _usage(error: Exception) -> None:

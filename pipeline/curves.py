@@ -46,7 +46,7 @@ def curve(
 
 
 def fractions(order: list[int], share_N: Tensor) -> np.ndarray:
-    """Fraction of pixels picked at each point of the curve, float64, from exactly 0 to exactly 1."""
+    """Fraction of pixels picked at each point of the curve, float64, from 0 to 1."""
     steps = np.concatenate([[0.0], np.cumsum(share_N.numpy()[order])])
     if len(order) < len(share_N):
         steps = np.append(steps, 1.0)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ SCHEMA_VERSION = 1
 
 Row = dict[str, Any]
 Wanted = Sequence[tuple[str, Objective]]
+Play = Generator[Tensor, Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Evaluation:
         total = 1 + 2 + (0 if same else 2)
         for name in dict.fromkeys(name for name, _ in wanted):
             method = self.methods[name]
-            objectives = [o for n, o in wanted if n == name]
+            objectives: list[Objective] = [o for n, o in wanted if n == name]
             total += method.evaluations(n_players, objectives)
             seen = same and method.searches
             total += 0 if seen else len(objectives) * (n_players - 1)
@@ -103,7 +104,7 @@ class Evaluation:
             return self.failures(sample.shard, sample.key, wanted, error, label=label, **found)
         rows: list[Row] = []
         for name in dict.fromkeys(name for name, _ in wanted):
-            objectives = [o for n, o in wanted if n == name]
+            objectives: list[Objective] = [o for n, o in wanted if n == name]
             try:
                 attributions, seconds = yield from arena.attribute(
                     self.methods[name], self.masking, game, objectives
@@ -120,7 +121,7 @@ class Evaluation:
                     )
             except Exception as error:
                 done = {(r["method"], r["objective"]) for r in rows}
-                missing = [(name, o) for o in objectives if (name, o) not in done]
+                missing: Wanted = [(name, o) for o in objectives if (name, o) not in done]
                 rows += self.failures(
                     sample.shard, sample.key, missing, error, label=label, **found
                 )
@@ -243,7 +244,9 @@ class Arena:
         ends = yield self._query(masking, ends_CN)
         return Game(n_players=n_players, key=self.key, ends=ends)
 
-    def play(self, coroutine: Generator, masking: Masking) -> Generator[Query, Outputs, Any]:
+    def play(
+        self, coroutine: Generator[Tensor, Any, Any], masking: Masking
+    ) -> Generator[Query, Outputs, Any]:
         """Run a coroutine of coalitions as queries under `masking`; returns what it returns."""
         result, _ = yield from self._timed(coroutine, masking)
         return result
@@ -256,16 +259,20 @@ class Arena:
         objectives: Sequence[Objective],
     ) -> Generator[Query | HeatmapQuery, Any, tuple[dict[Objective, Attribution], float]]:
         """Attributions by objective, and the device seconds that they took."""
-        if hasattr(method, "explain"):
-            return (yield from self._timed(method.explain(game, objectives), masking))
+        explain = getattr(method, "explain", None)
+        if explain is not None:
+            return (yield from self._timed(explain(game, objectives), masking))
         heatmap_HW, seconds = yield HeatmapQuery(
-            method=method, image_CHW=self.image_CHW, target=self.classes[0]
+            method=cast(HeatmapMethod, method), image_CHW=self.image_CHW, target=self.classes[0]
         )
         attribution = from_heatmap(heatmap_HW, self.regions_HW, evaluations=1)
         return dict.fromkeys(objectives, attribution), seconds
 
-    def _timed(self, coroutine: Generator, masking: Masking) -> Generator[Query, Outputs, Any]:
-        answer, seconds = None, 0.0
+    def _timed(
+        self, coroutine: Generator[Tensor, Any, Any], masking: Masking
+    ) -> Generator[Query, Outputs, Any]:
+        answer: Any = None
+        seconds = 0.0
         while True:
             try:
                 coalitions_CN = coroutine.send(answer)

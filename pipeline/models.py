@@ -4,13 +4,14 @@ import copy
 import hashlib
 import importlib
 import inspect
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -48,7 +49,7 @@ class Model:
     @cached_property
     def transform(self) -> Callable[[Image.Image], Tensor]:
         """RGB image -> normalised tensor (C, H, W), as the model was evaluated with."""
-        return create_transform(**self.preprocessing, is_training=False)
+        return transform(self.preprocessing)
 
     @cached_property
     def feature_layer(self) -> str:
@@ -71,6 +72,11 @@ class Model:
             for k in ("mean", "std")
         )
         return (colour - mean) / std
+
+
+def transform(preprocessing: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
+    """RGB image -> normalised tensor (C, H, W), as timm evaluates with this data config."""
+    return cast(Callable, create_transform(**preprocessing, is_training=False))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +121,9 @@ class TimmModel:
         digest = hash_weights(module)
         device = torch.device(device)
         memory = torch.channels_last if _is_convolutional(module) else torch.contiguous_format
+        folded = fold_batch_norms(module, tuple(config["input_size"]))
         return Model(
-            module=fold_batch_norms(module, tuple(config["input_size"])).to(
-                device, memory_format=memory
-            ),
+            module=folded.to(device=device).to(memory_format=memory),  # type: ignore[call-overload]
             preprocessing={key: config[key] for key in PREPROCESSING},
             device=device,
             weights_hash=digest,
@@ -193,13 +198,13 @@ def fit_weights(module: nn.Module, state: dict[str, Tensor], *, match: str, sour
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UsageError(
             f"model.weights={source!r} does not fit the model: it {problems[0]}{more}; check "
-            "model.name and model.kwargs (num_classes), or model.match=order where only names differ"
+            "model.name and model.kwargs (num_classes), or model.match=order if only names differ"
         )
     module.load_state_dict(given, strict=False)
 
 
 def hash_weights(module: nn.Module) -> str:
-    """SHA-256 over names, shapes and bytes of all tensors: what 'the same weights' means in rows."""
+    """SHA-256 over names, shapes and bytes of all tensors: what rows mean by 'the same weights'."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -226,7 +231,7 @@ def fold_batch_norms(module: nn.Module, input_size: tuple[int, ...]) -> nn.Modul
 
 def _fold(parent: nn.Module) -> None:
     children = list(parent.named_children())
-    for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+    for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             if conv.out_channels != norm.num_features:
                 continue

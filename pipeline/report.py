@@ -1,4 +1,4 @@
-"""One self-contained HTML page: curves with intervals, the table, and photographs with their orders."""
+"""One self-contained HTML page: curves with intervals, the table, photographs with orders."""
 
 import base64
 import io
@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from timm.data import create_transform
 
 from pipeline import UsageError, config
 from pipeline.aggregate import Aggregate, Group
 from pipeline.data.images import decode
+from pipeline.models import transform
 from pipeline.players import Players
 from pipeline.results import Run
 
@@ -157,7 +157,7 @@ def _exhibits(run: Run, found: Aggregate, limit: int) -> Iterable[Exhibit]:
     for shard, key in sorted(pairs)[:limit]:
         chosen = pc.and_(pc.equal(rows["shard"], shard), pc.equal(rows["key"], key))
         records = rows.filter(chosen).to_pylist()
-        records.sort(key=lambda r: (r["method"], r["objective"]))
+        records.sort(key=lambda r: (r["objective"] != "insertion", r["method"]))
         provenance = made[records[0]["fingerprint"]]
         name = records[0]["dataset"]
         if name not in readers:
@@ -216,7 +216,7 @@ class _Photographs:
         self._error: str | None = None
         self._names = None
         preprocessing = provenance["preprocessing"]
-        self.transform = create_transform(**preprocessing, is_training=False)
+        self.transform = transform(preprocessing)
         self.mean, self.std = (np.array(preprocessing[k]) for k in ("mean", "std"))
         self.data = config.dataset(provenance["config"])
         try:

@@ -3,8 +3,8 @@
     <out>/staging/<hash of image and its rows>.parquet   written by a worker when an image is done
     <out>/results/<dataset>-<hash of contents>.parquet   sealed from staged files by the driver
 
-A file is written under a dot name, fsynced, renamed, its folder fsynced (object stores: one put), so
-it is whole or absent. Names derive from contents, so a late or repeated write changes nothing. A
+A file is written under a dot name, fsynced, renamed, its folder fsynced (object stores: one put),
+so it is whole or absent. Names derive from contents, so a late or repeated write changes nothing. A
 crash between sealing and removing staged files leaves rows in both; the next run drops the staged.
 """
 

@@ -1,6 +1,6 @@
 """W&B, and the only place that imports it: a short run per evaluation and per aggregation.
 
-Offline unless told otherwise. Tracking comes last and never fails a run: results are on disk before.
+Offline unless told otherwise. It comes last and never fails a run: results are on disk before.
 """
 
 import json
@@ -62,7 +62,7 @@ def log_aggregation(settings: Mapping[str, Any], found: Aggregate) -> None:
                 for suffix, array in (("", "mean_G"), ("_low", "low_G"), ("_high", "high_G"))
             }
             run.log({"fraction": float(fraction), **points})
-        columns = list(found.groups[0].summary)
+        columns: list[Any] = list(found.groups[0].summary)
         rows = [[group.summary[c] for c in columns] for group in found.groups]
         run.log({"summary": wandb.Table(columns=columns, data=rows)})
         for objective in ("insertion", "deletion"):

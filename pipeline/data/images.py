@@ -1,4 +1,4 @@
-"""Encoded bytes to an RGB image, whatever the file's mode; a damaged file raises, never fills in."""
+"""Encoded bytes to an RGB image, whatever the file's mode; a damaged file raises."""
 
 import io
 

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import fsspec
 
@@ -140,7 +141,8 @@ def index_tar(url: str) -> list[SampleRef]:
     errors: dict[str, str] = {}
     last = None
     try:
-        with fsspec.open(url, "rb") as file:
+        with fsspec.open(url, "rb") as opened:
+            file: Any = opened
             size = file.seek(0, 2)
             _refuse_compressed(url, file)
             file.seek(0)

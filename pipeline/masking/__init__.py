@@ -20,9 +20,13 @@ Part = tuple[Any, Tensor]
 class Masking(Protocol):
     """See the module's docstring."""
 
-    def prepare(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Any: ...
+    def prepare(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Any:
+        """What the masking needs of one image, on the device."""
+        ...
 
-    def lengths(self, model: Model, prepared: Any, coalitions_CN: Tensor) -> Tensor: ...
+    def lengths(self, model: Model, prepared: Any, coalitions_CN: Tensor) -> Tensor:
+        """Tokens of each row, int64 (C,)."""
+        ...
 
     def logits(self, model: Model, parts: list[Part]) -> Tensor:
         """Logits (B, K) of all parts' coalitions, in order."""

@@ -69,7 +69,7 @@ class Outputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Game:
-    """One image's game: `ends` answers the empty and the full coalition, which cost nothing more."""
+    """One image's game: `ends` answers the empty and the full coalition, at no further cost."""
 
     n_players: int
     key: str
@@ -110,11 +110,17 @@ class SetGameMethod(Protocol):
     searches: ClassVar[bool]
 
     @property
-    def objectives(self) -> tuple[Objective, ...]: ...
+    def objectives(self) -> tuple[Objective, ...]:
+        """Those that it can serve."""
+        ...
 
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int: ...
+    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+        """Forwards that these objectives will take together."""
+        ...
 
-    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine: ...
+    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
+        """Play: yield coalitions, be sent Outputs, return an Attribution per objective."""
+        ...
 
 
 class HeatmapMethod(Protocol):
@@ -123,11 +129,17 @@ class HeatmapMethod(Protocol):
     searches: ClassVar[bool]
 
     @property
-    def objectives(self) -> tuple[Objective, ...]: ...
+    def objectives(self) -> tuple[Objective, ...]:
+        """Those that it can serve."""
+        ...
 
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int: ...
+    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+        """Forwards that these objectives will take together."""
+        ...
 
-    def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor: ...
+    def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
+        """Finite, not constant, at the resolution of the input."""
+        ...
 
 
 def rank(scores_N: Tensor) -> list[int]:

@@ -12,7 +12,9 @@ from torch import Tensor
 class Players(Protocol):
     """See the module's docstring."""
 
-    def __call__(self, image_CHW: Tensor) -> Tensor: ...
+    def __call__(self, image_CHW: Tensor) -> Tensor:
+        """Cut one image."""
+        ...
 
 
 def fractions(regions_HW: Tensor) -> Tensor:

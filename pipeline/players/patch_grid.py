@@ -19,6 +19,7 @@ class PatchGrid:
             raise UsageError(f"players.grid={self.grid}: give a positive number")
 
     def __call__(self, image_CHW: Tensor) -> Tensor:
+        """Regions (H, W); raises UsageError where the grid does not divide the input."""
         height, width = image_CHW.shape[-2:]
         if height % self.grid or width % self.grid:
             fits = [g for g in range(2, min(height, width) + 1) if not (height % g or width % g)]

@@ -1,9 +1,10 @@
 """The distributed run, and the only place that imports Ray.
 
-The driver leases images, one at a time, as many to an actor as it keeps in flight. An actor decodes,
-computes, stages one durable file per image and acknowledges; results never travel through Ray. A
-dead actor's images go back and are tried again alone, so that one poisonous image cannot take others
-along; after `cluster.tries` deaths it becomes failed rows. The driver seals staged files into parts.
+The driver leases images, one at a time, as many to an actor as it keeps in flight. An actor
+decodes, computes, stages one durable file per image and acknowledges; results never travel through
+Ray. A dead actor's images go back and are tried again alone, so that one poisonous image cannot
+take others along; after `cluster.tries` deaths it becomes failed rows. The driver seals staged
+files into parts.
 """
 
 import logging
@@ -18,7 +19,7 @@ import ray
 from pipeline import UsageError, config
 from pipeline.data import SampleRef
 from pipeline.engine import Counters
-from pipeline.evaluate import Evaluation
+from pipeline.evaluate import Evaluation, Wanted
 from pipeline.progress import Progress
 from pipeline.results import Identity, Run
 from pipeline.workers.driver import Driver, Lease, connect
@@ -86,7 +87,7 @@ def _missing(
     prints = evaluation.fingerprints
     leases = []
     for ref in refs:
-        wanted = [
+        wanted: Wanted = [
             (method, objective)
             for method, objective in evaluation.wanted
             if (ref.shard, ref.key, prints[method], objective) not in committed

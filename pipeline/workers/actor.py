@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ray
@@ -75,7 +76,7 @@ class Worker:
                     task, loop, future = self.inbox.get()
                     self.engine.add(
                         task,
-                        lambda rows, l=loop, f=future: l.call_soon_threadsafe(f.set_result, rows),
+                        partial(loop.call_soon_threadsafe, future.set_result),
                     )
                     idle = False
                 idle = not self.engine.step()

@@ -1,4 +1,4 @@
-"""The driver owns the work: it leases images to actors and sees to it that every row is committed."""
+"""The driver owns the work: it leases images and sees to it that every row is committed."""
 
 import logging
 import os
@@ -34,7 +34,9 @@ class Lease:
 class Progress(Protocol):
     """What the driver tells while it works."""
 
-    def __call__(self, images: int, counters: Counters) -> None: ...
+    def __call__(self, images: int, counters: Counters) -> None:
+        """So many images are committed; this is what has been spent."""
+        ...
 
 
 @dataclass
@@ -63,7 +65,7 @@ def connect(cluster: Mapping[str, Any]) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"cluster.address={address}: cannot start or join Ray ({reason}); check the address, or "
+            f"cluster.address={address}: cannot start or join Ray ({reason}); check it, or "
             "leave it out to run on this machine"
         ) from None
 
@@ -115,7 +117,7 @@ class Driver:
                     if waited > self.cluster["placement_timeout_s"]:
                         raise UsageError(
                             f"no actor could be placed in {waited:.0f} s: the cluster lacks "
-                            f"{self._resources}; lower cluster.actors or cluster.threads, or add nodes"
+                            f"{self._resources}; lower cluster.actors, cluster.threads or add nodes"
                         )
             self._count(final=True)
         finally:

@@ -1,0 +1,76 @@
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.models import TimmModel
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def job(name: str, *overrides: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Run `python -m jobs.<name>` as a user would; on failure show what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"jobs.{name}", *overrides],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def encode(image: Image.Image, format: str = "JPEG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def photographs() -> dict[str, bytes]:
+    """The demo photographs, {file name: bytes}."""
+    from pipeline.data.datasets import demo
+
+    return {
+        f"{s['__key__']}.{ext}": value
+        for s in demo.samples()
+        for ext, value in s.items()
+        if isinstance(value, bytes)
+    }
+
+
+@pytest.fixture(scope="session")
+def demo_shards(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("demo")
+    job("demo", f"out={folder}")
+    return f"{folder}/demo-*.tar"
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """timm's smallest EfficientNet, 160 x 160, seeded weights."""
+    return TimmModel(name="test_efficientnet", weights="random", kwargs={"num_classes": 10}).load()
+
+
+def table_game(n_players: int, seed: int = 0):
+    """Any game: an independent random value for each of the 2^n coalitions."""
+    values = torch.randn(2**n_players, generator=torch.Generator().manual_seed(seed)).double()
+    powers = 2 ** torch.arange(n_players)
+    return lambda coalitions_CN: values[(coalitions_CN.long() * powers).sum(1)]

@@ -1,0 +1,118 @@
+import io
+
+import numpy as np
+import pytest
+from conftest import encode, write_tar
+from PIL import Image
+
+from pipeline import UsageError
+from pipeline.data.images import decode
+from pipeline.data.shards import Shards, braces, index_tar, split_name
+
+PHOTO = Image.fromarray(
+    np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+)
+
+
+def test_names_follow_webdataset():
+    assert split_name("./a/b.c/x.seg.PNG") == ("a/b.c/x", "seg.png")
+    assert split_name("n01.jpg") == ("n01", "jpg")
+    assert split_name("noextension") == ("noextension", None)
+
+
+def test_braces_expand():
+    assert braces("x-{08..11}.tar") == ["x-08.tar", "x-09.tar", "x-10.tar", "x-11.tar"]
+    assert braces("{a,b}/{0..1}") == ["a/0", "a/1", "b/0", "b/1"]
+
+
+def test_samples_are_found_and_read(tmp_path):
+    jpg = encode(PHOTO)
+    path = write_tar(
+        tmp_path / "x.tar",
+        {
+            "__meta__.json": b"{}",
+            "./a.JPG": jpg,
+            "a.cls": b"7\n",
+            "b.jpg": jpg,
+            "b.json": b'{"y": 3}',
+        },
+    )
+    data = Shards(name="x", shards=str(path))
+    a, b = data.index()
+    assert (a.shard, a.key, b.key) == ("x.tar", "a", "b")
+    assert data.read(a).encoded == jpg
+    assert (data.read(a).label, data.read(b).label) == (7, None)
+    assert Shards(name="x", shards=str(path), label="json.y").read(b).label == 3
+    with pytest.raises(ValueError, match="no class index"):
+        Shards(
+            name="x", shards=str(write_tar(tmp_path / "y.tar", {"a.jpg": jpg, "a.cls": b"cat"}))
+        ).read(next(Shards(name="x", shards=str(tmp_path / "y.tar")).index()))
+
+
+def test_a_tar_that_is_cut_off_yields_the_samples_before(tmp_path):
+    jpg = encode(PHOTO)
+    path = write_tar(tmp_path / "x.tar", {f"{k}.jpg": jpg for k in "abc"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - 10240 - len(jpg) // 2])
+    a, b, c = index_tar(str(path))
+    assert a.error is None and b.error is None
+    assert "cut off" in c.error
+
+
+def test_what_cannot_be_read_by_offset_is_refused(tmp_path):
+    jpg = encode(PHOTO)
+    import gzip
+
+    (tmp_path / "z.tar").write_bytes(gzip.compress(b"x" * 2000))
+    with pytest.raises(UsageError, match="gzip-compressed"):
+        index_tar(str(tmp_path / "z.tar"))
+    (tmp_path / "t.tar").write_bytes(b"no tar at all" * 100)
+    with pytest.raises(UsageError, match="not a tar"):
+        index_tar(str(tmp_path / "t.tar"))
+    with pytest.raises(UsageError, match="does not exist"):
+        index_tar(str(tmp_path / "missing.tar"))
+    with pytest.raises(UsageError, match="nothing matches"):
+        Shards(name="x", shards=f"{tmp_path}/none-*.tar").urls()
+    twice = io.BytesIO()
+    import tarfile
+
+    with tarfile.open(fileobj=twice, mode="w") as tar:
+        for _ in range(2):
+            info = tarfile.TarInfo("a.jpg")
+            info.size = len(jpg)
+            tar.addfile(info, io.BytesIO(jpg))
+    (tmp_path / "d.tar").write_bytes(twice.getvalue())
+    with pytest.raises(UsageError, match="appears twice"):
+        index_tar(str(tmp_path / "d.tar"))
+    assert index_tar(str(write_tar(tmp_path / "e.tar", {}))) == []
+
+
+def test_every_mode_becomes_rgb():
+    grey16 = Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16))
+    clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    cases = {
+        "L": (encode(PHOTO.convert("L")), None),
+        "CMYK": (encode(PHOTO.convert("CMYK")), None),
+        "P": (encode(PHOTO.convert("P"), "PNG"), None),
+        "16": (encode(grey16, "PNG"), (100, 100, 100)),
+        "RGBA": (encode(clear, "PNG"), (255, 255, 255)),
+    }
+    for encoded, corner in cases.values():
+        image = decode(encoded)
+        assert image.mode == "RGB"
+        assert corner is None or image.getpixel((0, 0)) == corner
+
+
+def test_exif_orientation_is_an_option():
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    encoded = encode(PHOTO, exif=tag)
+    assert decode(encoded).size == PHOTO.size
+    assert decode(encoded, exif=True).size == PHOTO.size[::-1]
+
+
+def test_damaged_images_say_why():
+    with pytest.raises(ValueError, match="not an image"):
+        decode(b"just text")
+    with pytest.raises(ValueError, match="truncated"):
+        decode(encode(PHOTO)[:-800])

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from pipeline import UsageError
+from pipeline.masking.black import Black
+from pipeline.masking.blur import Blur
+from pipeline.masking.mean import Mean
+from pipeline.masking.zero import Zero
+from pipeline.players import fractions
+from pipeline.players.patch_grid import PatchGrid
+
+IMAGE = torch.randn(3, 160, 160, generator=torch.Generator().manual_seed(0))
+
+
+def test_patches_are_numbered_row_by_row():
+    regions_HW = PatchGrid(grid=4)(IMAGE)
+    assert regions_HW[0, 159] == 3
+    assert regions_HW[159, 0] == 12
+    assert regions_HW[45, 85] == 1 * 4 + 2
+    assert fractions(regions_HW).tolist() == [1 / 16] * 16
+
+
+def test_a_grid_that_does_not_divide_names_those_that_do():
+    with pytest.raises(UsageError, match=r"players.grid=7 does not divide .*160x160.*use one of"):
+        PatchGrid(grid=7)(IMAGE)
+
+
+@pytest.mark.parametrize("masking", [Zero(), Black(), Mean(), Blur()])
+def test_hidden_pixels_show_the_fill_and_visible_ones_the_image(masking, tiny_model):
+    seen = []
+    handle = tiny_model.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    prepared = masking.prepare(tiny_model, IMAGE, PatchGrid(grid=2)(IMAGE))
+    masking.logits(tiny_model, [(prepared, torch.tensor([[True, False, False, True]]))])
+    handle.remove()
+    fill_CHW = masking.fill(tiny_model, IMAGE).expand_as(IMAGE)
+    (x_CHW,) = seen[0]
+    assert torch.equal(x_CHW[:, :80, :80], IMAGE[:, :80, :80])
+    assert torch.equal(x_CHW[:, 80:, 80:], IMAGE[:, 80:, 80:])
+    assert torch.equal(x_CHW[:, :80, 80:], fill_CHW[:, :80, 80:])
+    assert torch.equal(x_CHW[:, 80:, :80], fill_CHW[:, 80:, :80])
+
+
+def test_fills_are_what_their_names_say(tiny_model):
+    assert Zero().fill(tiny_model, IMAGE).abs().max() == 0
+    raw = Black().fill(tiny_model, IMAGE)[:, 0, 0] * torch.tensor(
+        tiny_model.preprocessing["std"]
+    ) + torch.tensor(tiny_model.preprocessing["mean"])
+    torch.testing.assert_close(raw, torch.zeros(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(Mean().fill(tiny_model, IMAGE)[:, 0, 0], IMAGE.mean((1, 2)))
+    flat = torch.full((3, 160, 160), 0.7)
+    torch.testing.assert_close(Blur().fill(tiny_model, flat), flat)
+    with pytest.raises(UsageError, match="odd"):
+        Blur(kernel=4)

