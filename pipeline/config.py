@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline import UsageError
 from pipeline.data.shards import Shards
 from pipeline.evaluate import SCHEMA_VERSION, Evaluation, fingerprint
+from pipeline.models import PRECISIONS
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 _ROLES = ("model", "players", "masking", "curve_masking")
@@ -183,13 +184,12 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
     """
     if settings["target"] not in ("prediction", "label"):
         raise UsageError(f"target={settings['target']!r}: use 'prediction' or 'label'")
-    if settings["engine"]["precision"] != "fp32":
-        raise UsageError(
-            f"engine.precision={settings['engine']['precision']!r}: this version computes in 'fp32'"
-        )
+    precision = settings["engine"]["precision"]
+    if precision not in PRECISIONS:
+        raise UsageError(f"engine.precision={precision!r}: use one of {list(PRECISIONS)}")
     if not settings["methods"]:
         raise UsageError("methods is empty: choose some, such as methods=[moxi_insertion,gradcam]")
-    model = component(settings["model"]).load(device)
+    model = component(settings["model"]).load(device, precision)
     shared = {
         "schema": SCHEMA_VERSION,
         "weights": model.weights_hash,
@@ -198,7 +198,7 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
         "dataset": {k: settings["dataset"][k] for k in ("name", "label", "exif")},
         "names": settings["names"],
         **{k: settings[k] for k in ("players", "masking", "curve_masking", "target")},
-        "precision": settings["engine"]["precision"],
+        "precision": precision,
     }
     return Evaluation(
         data=dataset(settings),

@@ -96,6 +96,42 @@ class _Group:
         return taken
 
 
+class _Clock:
+    """Seconds between construction and `stop` as the device counts them."""
+
+    def __init__(self, device: torch.device):
+        self._cuda = device.type == "cuda"
+        self._start = self._now()
+
+    def stop(self) -> "_Clock":
+        self._end = self._now()
+        return self
+
+    def seconds(self) -> float:
+        """Waits for the device to get there."""
+        if not self._cuda:
+            return self._end - self._start
+        self._end.synchronize()
+        return self._start.elapsed_time(self._end) / 1e3
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+@dataclass(eq=False)
+class _Batch:
+    """A batch on its way; `readout` is complete once `clock` has been read."""
+
+    length: int
+    entries: list[tuple[_Answer, Tensor]]
+    readout: Tensor
+    clock: _Clock
+
+
 class Engine:
     """Runs tasks against one model on one device. Not thread-safe: one thread owns it."""
 
@@ -106,12 +142,14 @@ class Engine:
         """
         self.model = model
         on_cpu = model.device.type == "cpu"
-        self.tokens_per_batch = tokens_per_batch or (3136 if on_cpu else 131072)
+        self.tokens_per_batch = tokens_per_batch or (2352 if on_cpu else 131072)
         self.counters = Counters()
         self._groups: defaultdict[Any, _Group] = defaultdict(lambda: _Group(0))
         self._current: Any = None
-        self._flops_per_row: dict[Any, float] = {}
+        self._flops_per_row: defaultdict[Any, dict[int, float]] = defaultdict(dict)
         self._in_flight = 0
+        self._launched: deque[_Batch] = deque()
+        self._depth = 1 if on_cpu else 2
         if on_cpu:
             keep_freed_memory()
 
@@ -141,9 +179,20 @@ class Engine:
         self._advance(task, done, None)
 
     def step(self) -> bool:
-        """Run one batch; False when nothing is asked for."""
-        if not self._groups:
-            return False
+        """Launch a batch or settle one; False when nothing is asked for or under way.
+
+        A GPU computes one batch while the answers of the one before are scattered.
+        """
+        if self._groups and len(self._launched) < self._depth:
+            self._launch()
+            if len(self._launched) < self._depth:
+                return True
+        if self._launched:
+            self._settle(self._launched.popleft())
+            return True
+        return bool(self._groups)
+
+    def _launch(self) -> None:
         if self._current not in self._groups:
             self._current = max(
                 self._groups, key=lambda k: self._groups[k].rows * self._groups[k].length
@@ -152,14 +201,17 @@ class Engine:
         entries = group.take(max(1, self.tokens_per_batch // group.length))
         if not group.entries:
             del self._groups[key]
-        start = time.perf_counter()
+        clock = _Clock(self.model.device)
         try:
-            readout_BR = self._forward(key, entries)
+            readout = self._forward(key, entries)
         except Exception as error:
             self._failed(key, group, entries, error)
-            return True
-        self._scatter(group, entries, readout_BR, time.perf_counter() - start)
-        return True
+            return
+        self._launched.append(_Batch(group.length, entries, _to_host(readout), clock.stop()))
+
+    def _settle(self, batch: "_Batch") -> None:
+        seconds = batch.clock.seconds()
+        self._scatter(batch.length, batch.entries, batch.readout, seconds)
 
     def _advance(self, task: Task, done: Callable, answer: Any) -> None:
         """Resume a task with an answer (or an exception) and pool what it asks for next."""
@@ -170,10 +222,10 @@ class Engine:
             done(stop.value)
             return
         if isinstance(query, HeatmapQuery):
-            key = ("heatmap", query.method)
             height, width = self.model.input_hw
-            group = self._groups[key]
-            group.length = 4 * max(1, height * width // 256)  # activations are kept for gradients
+            length = 4 * max(1, height * width // 256)  # activations are kept for gradients
+            group = self._groups[(query.method, length)]
+            group.length = length
             group.put(_Answer(task, done, query, missing=1), torch.zeros(1, dtype=torch.long))
             return
         pending = _Answer(task, done, query, missing=len(query.coalitions_CN))
@@ -184,35 +236,37 @@ class Engine:
             group.put(pending, (lengths_C == length).nonzero().flatten())
 
     def _forward(self, key: Any, entries: list[tuple[_Answer, Tensor]]) -> Tensor:
-        """Answers to all entries' rows, concatenated, on the CPU."""
-        if key in self._flops_per_row:
-            result = self._compute(entries)
-            rows = sum(len(rows) for _, rows in entries)
-        else:  # count once a shape; the count itself would slow every batch
+        """Answers to all entries' rows, concatenated, on the device."""
+        kind, length = key
+        rows = sum(len(rows) for _, rows in entries)
+        counted = self._flops_per_row[kind]
+        if length not in counted and len(counted) < 3:  # counting slows a batch down
             with FlopCounterMode(display=False) as flops:
                 result = self._compute(entries)
-            rows = sum(len(rows) for _, rows in entries)
-            self._flops_per_row[key] = flops.get_total_flops() / rows
-        self.counters.flops += round(self._flops_per_row[key] * rows)
+            counted[length] = flops.get_total_flops() / rows
+        else:
+            result = self._compute(entries)
+        self.counters.flops += round(rows * _quadratic(counted, length))
         return result
 
     def _compute(self, entries: list[tuple[_Answer, Tensor]]) -> Tensor:
         query = entries[0][0].query
         if isinstance(query, HeatmapQuery):
             queries = [answer.query for answer, _ in entries]
-            images_BCHW = torch.stack([q.image_CHW for q in queries]).to(self.model.device)
-            return query.method.heatmaps(self.model, images_BCHW, [q.target for q in queries]).cpu()
+            images_BCHW = torch.stack([q.image_CHW for q in queries])
+            images_BCHW = images_BCHW.to(self.model.device, self.model.dtype)
+            return query.method.heatmaps(self.model, images_BCHW, [q.target for q in queries])
         parts = [(a.query.prepared, a.query.coalitions_CN[rows]) for a, rows in entries]
         classes = [a.query.classes for a, rows in entries for _ in range(len(rows))]
         with torch.inference_mode():
             logits_BK = query.masking.logits(self.model, parts).float()
-            return read_out(logits_BK, classes).cpu()
+            return read_out(logits_BK, classes)
 
-    def _scatter(self, group: _Group, entries: list, readout_BR: Tensor, seconds: float) -> None:
+    def _scatter(self, length: int, entries: list, readout_BR: Tensor, seconds: float) -> None:
         counters, total = self.counters, len(readout_BR)
         counters.batches += 1
         counters.forwards += total
-        counters.tokens += total * group.length
+        counters.tokens += total * length
         counters.seconds += seconds
         start = 0
         for answer, rows in entries:
@@ -309,8 +363,29 @@ def _outputs(answer: _Answer) -> Outputs:
     )
 
 
+def _quadratic(counted: dict[int, float], length: int) -> float:
+    """FLOPs of a row, a quadratic in its length (attention is), through three counted lengths."""
+    if length in counted:
+        return counted[length]
+    (a, fa), (b, fb), (c, fc) = counted.items()
+    x = length
+    return (
+        fa * (x - b) * (x - c) / ((a - b) * (a - c))
+        + fb * (x - a) * (x - c) / ((b - a) * (b - c))
+        + fc * (x - a) * (x - b) / ((c - a) * (c - b))
+    )
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _to_host(readout: Tensor) -> Tensor:
+    """Start copying to pinned memory without waiting for the device."""
+    if readout.device.type == "cpu":
+        return readout
+    host = torch.empty(readout.shape, dtype=readout.dtype, pin_memory=True)
+    return host.copy_(readout, non_blocking=True)
 
 
 def _drain(results: deque) -> Iterator[Any]:

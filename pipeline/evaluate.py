@@ -8,25 +8,24 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pipeline import UsageError, curves
+from pipeline.arena import Arena
 from pipeline.data import Sample, SampleRef
 from pipeline.data.images import decode
 from pipeline.data.shards import Shards
-from pipeline.engine import HeatmapQuery, Query, Task
+from pipeline.engine import Query, Task
 from pipeline.masking import Masking
 from pipeline.methods import (
     Attribution,
     Game,
     HeatmapMethod,
     Objective,
-    Outputs,
     SetGameMethod,
-    from_heatmap,
 )
 from pipeline.models import Model
 from pipeline.players import Players, fractions
@@ -36,7 +35,6 @@ SCHEMA_VERSION = 1
 
 Row = dict[str, Any]
 Wanted = Sequence[tuple[str, Objective]]
-Play = Generator[Tensor, Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +163,7 @@ class Evaluation:
 
     def _judge(
         self,
-        arena: "Arena",
+        arena: Arena,
         game: Game,
         judged: Game,
         objective: Objective,
@@ -222,72 +220,6 @@ class Evaluation:
             "objective": objective,
             "fingerprint": self.fingerprints[method],
         }
-
-
-class Arena:
-    """One image on the device, with the class explained: where its games are played."""
-
-    def __init__(self, model: Model, image_CHW: Tensor, regions_HW: Tensor, target: int, key: str):
-        self.model = model
-        self.image_CHW = image_CHW
-        self.regions_HW = regions_HW
-        self.classes = (target,)
-        self.key = key
-        self.share_N = fractions(regions_HW)
-        self._prepared: dict[Masking, Any] = {}
-
-    def open(self, masking: Masking) -> Generator[Query, Outputs, Game]:
-        """Prepare the image for a masking and evaluate the empty and the full coalition."""
-        n_players = len(self.share_N)
-        self._prepared[masking] = masking.prepare(self.model, self.image_CHW, self.regions_HW)
-        ends_CN = torch.stack([torch.zeros(n_players).bool(), torch.ones(n_players).bool()])
-        ends = yield self._query(masking, ends_CN)
-        return Game(n_players=n_players, key=self.key, ends=ends)
-
-    def play(
-        self, coroutine: Generator[Tensor, Any, Any], masking: Masking
-    ) -> Generator[Query, Outputs, Any]:
-        """Run a coroutine of coalitions as queries under `masking`; returns what it returns."""
-        result, _ = yield from self._timed(coroutine, masking)
-        return result
-
-    def attribute(
-        self,
-        method: SetGameMethod | HeatmapMethod,
-        masking: Masking,
-        game: Game,
-        objectives: Sequence[Objective],
-    ) -> Generator[Query | HeatmapQuery, Any, tuple[dict[Objective, Attribution], float]]:
-        """Attributions by objective, and the device seconds that they took."""
-        explain = getattr(method, "explain", None)
-        if explain is not None:
-            return (yield from self._timed(explain(game, objectives), masking))
-        heatmap_HW, seconds = yield HeatmapQuery(
-            method=cast(HeatmapMethod, method), image_CHW=self.image_CHW, target=self.classes[0]
-        )
-        attribution = from_heatmap(heatmap_HW, self.regions_HW, evaluations=1)
-        return dict.fromkeys(objectives, attribution), seconds
-
-    def _timed(
-        self, coroutine: Generator[Tensor, Any, Any], masking: Masking
-    ) -> Generator[Query, Outputs, Any]:
-        answer: Any = None
-        seconds = 0.0
-        while True:
-            try:
-                coalitions_CN = coroutine.send(answer)
-            except StopIteration as stop:
-                return stop.value, seconds
-            answer = yield self._query(masking, coalitions_CN)
-            seconds += answer.seconds
-
-    def _query(self, masking: Masking, coalitions_CN: Tensor) -> Query:
-        return Query(
-            masking=masking,
-            prepared=self._prepared[masking],
-            coalitions_CN=coalitions_CN,
-            classes=self.classes,
-        )
 
 
 def fingerprint(content: Any) -> str:

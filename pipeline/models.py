@@ -24,6 +24,7 @@ from pipeline import UsageError
 
 logging.getLogger("torchcam").setLevel(logging.ERROR)  # it warns of the layer that it chooses
 
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 PREPROCESSING = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
 
@@ -40,6 +41,11 @@ class Model:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     weights_hash: str = ""
     cam_layer: str | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return next(self.module.parameters()).dtype
 
     @property
     def input_hw(self) -> tuple[int, int]:
@@ -104,9 +110,10 @@ class TimmModel:
                 f"model.preprocessing: unknown {sorted(unknown)}; known are {list(PREPROCESSING)}"
             )
 
-    def load(self, device: torch.device | str = "cpu") -> Model:
+    def load(self, device: torch.device | str = "cpu", precision: str = "fp32") -> Model:
         """Build the module, fit the weights, freeze, fold batch norms, move to `device`.
 
+        `precision`: one of PRECISIONS; `tf32` is a switch of the whole process.
         Raises UsageError for an unknown model or weights that do not fit.
         """
         module = self._create().eval().requires_grad_(False)
@@ -119,11 +126,13 @@ class TimmModel:
             )
             raise UsageError(f"model.cam_layer={self.cam_layer!r}: no such layer; close: {close}")
         digest = hash_weights(module)
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
         device = torch.device(device)
         memory = torch.channels_last if _is_convolutional(module) else torch.contiguous_format
         folded = fold_batch_norms(module, tuple(config["input_size"]))
         return Model(
-            module=folded.to(device=device).to(memory_format=memory),  # type: ignore[call-overload]
+            module=folded.to(device=device, dtype=PRECISIONS[precision]).to(memory_format=memory),  # type: ignore[call-overload]
             preprocessing={key: config[key] for key in PREPROCESSING},
             device=device,
             weights_hash=digest,

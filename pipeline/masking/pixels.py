@@ -29,8 +29,8 @@ class PixelMasking(ABC):
 
     def prepare(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Prepared:
         """Place image, fill and regions on the device."""
-        image_CHW = image_CHW.to(model.device, non_blocking=True)
-        fill_CHW = self.fill(model, image_CHW).expand_as(image_CHW)
+        image_CHW = image_CHW.to(model.device, model.dtype, non_blocking=True)
+        fill_CHW = self.fill(model, image_CHW).to(model.dtype).expand_as(image_CHW)
         return Prepared(image_CHW, fill_CHW, regions_HW.to(model.device).flatten())
 
     def lengths(self, model: Model, prepared: Prepared, coalitions_CN: Tensor) -> Tensor:
@@ -45,6 +45,7 @@ class PixelMasking(ABC):
         x_BCHW = torch.empty(
             (rows, len(parts[0][0].image_CHW), height, width),
             device=model.device,
+            dtype=model.dtype,
             memory_format=torch.channels_last,
         )
         start = 0

@@ -26,8 +26,6 @@ class Worker:
     def __init__(self, settings: Mapping[str, Any], threads: int):
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
         self.evaluation = config.build(settings, device)
         self.metadata = config.provenance(settings, self.evaluation)
         self.run = Run(settings["out"])

@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from pipeline import UsageError
+from pipeline.masking.token_drop import TokenDrop
+from pipeline.models import TimmModel
+from pipeline.players.patch_grid import PatchGrid
+
+VITS = {
+    "class token": ("test_vit", {}),
+    "class token, 4 registers": ("test_vit", {"reg_tokens": 4, "no_embed_class": True}),
+    "average": ("test_vit", {"global_pool": "avg", "class_token": False}),
+    "average beside a class token": ("test_vit", {"global_pool": "avg"}),
+    "distilled": ("deit_tiny_distilled_patch16_224", {"depth": 2}),
+}
+
+
+@pytest.fixture(params=VITS, ids=str)
+def vit(request):
+    name, kwargs = VITS[request.param]
+    model = TimmModel(name=name, weights="random", kwargs=kwargs).load()
+    for parameter in model.module.parameters():  # positions and registers must matter
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def image(model) -> torch.Tensor:
+    return torch.randn(
+        model.preprocessing["input_size"], generator=torch.Generator().manual_seed(0)
+    )
+
+
+def grid(model) -> int:
+    return model.module.patch_embed.grid_size[0]
+
+
+def test_full_coalition_is_the_plain_forward(vit):
+    x = image(vit)
+    prepared = TokenDrop().prepare(vit, x, PatchGrid(grid=grid(vit))(x))
+    everyone = torch.ones(1, grid(vit) ** 2, dtype=torch.bool)
+    with torch.inference_mode():
+        found = TokenDrop().logits(vit, [(prepared, everyone)])
+        torch.testing.assert_close(found, vit.module(x[None]), atol=1e-5, rtol=1e-5)
+
+
+def test_hidden_patches_cannot_matter_and_visible_ones_do(vit):
+    regions_HW = PatchGrid(grid=grid(vit))(image(vit))
+    half = torch.arange(grid(vit) ** 2) % 2 == 0
+    one, hidden, seen = image(vit), image(vit), image(vit)
+    hidden[:, ~half[regions_HW]] += 1.0
+    seen[:, half[regions_HW]] += 1.0
+    with torch.inference_mode():
+        a, b, c = (
+            TokenDrop().logits(vit, [(TokenDrop().prepare(vit, x, regions_HW), half[None])])
+            for x in (one, hidden, seen)
+        )
+    assert torch.equal(a, b)
+    assert (a - c).abs().max() > 1e-4
+
+
+def test_dropping_is_masking_attention_in_every_layer():
+    """The paper's wording: hidden keys get -inf everywhere; the class token's output agrees."""
+    vit = TimmModel(name="test_vit", weights="random").load()
+    x = image(vit)
+    n = grid(vit) ** 2
+    visible = torch.rand(n, generator=torch.Generator().manual_seed(1)) < 0.4
+    prepared = TokenDrop().prepare(vit, x, PatchGrid(grid=grid(vit))(x))
+    bias = torch.zeros(1, 1, 1, n + 1).masked_fill(
+        torch.cat([torch.tensor([False]), ~visible]), -torch.inf
+    )
+    with torch.inference_mode():
+        found = TokenDrop().logits(vit, [(prepared, visible[None])])
+        expected = vit.module.forward_head(vit.module.forward_features(x[None], attn_mask=bias))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_empty_coalition_is_the_prefix_alone(vit):
+    x = image(vit)
+    prepared = TokenDrop().prepare(vit, x, PatchGrid(grid=grid(vit))(x))
+    nobody = torch.zeros(1, grid(vit) ** 2, dtype=torch.bool)
+    prefix = vit.module.num_prefix_tokens
+    assert TokenDrop().lengths(vit, prepared, nobody).tolist() == [prefix]
+    with torch.inference_mode():
+        assert TokenDrop().logits(vit, [(prepared, nobody)]).isfinite().all()
+
+
+def test_players_may_hold_several_patches_but_not_cut_one():
+    vit = TimmModel(name="vit_tiny_patch16_224", weights="random", kwargs={"depth": 1}).load()
+    x = image(vit)
+    prepared = TokenDrop().prepare(vit, x, PatchGrid(grid=7)(x))
+    one = torch.zeros(1, 49, dtype=torch.bool)
+    one[0, 8] = True
+    assert TokenDrop().lengths(vit, prepared, one).tolist() == [1 + 4]
+    with pytest.raises(UsageError, match=r"cut through .*\[1, 2, 7, 14\]"):
+        TokenDrop().prepare(vit, x, PatchGrid(grid=8)(x))
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet10t"])
+def test_models_that_mix_tokens_by_place_are_refused(name):
+    model = TimmModel(name=name, weights="random").load()
+    x = image(model)
+    with pytest.raises(UsageError, match=r"token_drop: .* no plain Vision Transformer.*zero"):
+        TokenDrop().prepare(model, x, torch.zeros(x.shape[1:]).long())
