@@ -3,7 +3,7 @@
 FROM nvidia/cuda:13.0.1-base-ubuntu24.04
 
 RUN apt-get update \
- && apt-get install -y --no-install-recommends make python3 python3-venv python3-dev \
+ && apt-get install -y --no-install-recommends make python3 python3-venv python3-dev libgl1 libglib2.0-0 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 10001 quorum \
  && install -d -o quorum /opt/pixel-quorum /data

@@ -5,9 +5,9 @@
 
 The naive schedule scores all n candidates at every step and embeds the image again for every row,
 as the authors' code does, one image at a time. Same weights, same images, same steps, one process;
-needs torch, timm and numpy only. Weights are random (speed does not depend on them) unless --weights
-names a checkpoint. With --every k only every k-th step is run, from a given prefix; sums over steps
-scale by k.
+needs torch, timm and numpy only. Weights are random (speed does not depend on them) unless
+--weights names a checkpoint. With --every k only every k-th step is run, from a given prefix; sums
+over steps scale by k.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def search(model: Model, image_CHW: Tensor, objective: Objective, every: int):
     """An image's steps as a task for the engine; returns the picks."""
     with torch.no_grad():
         regions_HW = PatchGrid(grid=14)(image_CHW)
-        arena = Arena(model, image_CHW, regions_HW, 0, "")
+        arena = Arena(model, image_CHW, regions_HW, (0,), "")
         arena.prepare(TokenDrop())
     sign = 1 if objective == "insertion" else -1
 
@@ -180,9 +180,7 @@ def main() -> None:
         if device.type == "cuda"
         else f"{torch.get_num_threads()} threads"
     )
-    print(
-        f"{given.model}, {device.type} ({name}), torch {torch.__version__}, every {given.every} steps"
-    )
+    print(f"{given.model}, {device.type} ({name}), torch {torch.__version__}, step {given.every}")
     if device.type == "cpu":
         keep_freed_memory()
     size = 4096 if device.type == "cpu" else 8192
@@ -199,8 +197,8 @@ def main() -> None:
             }
             if given.images > 1:
                 many = given.in_flight or given.images
-                schedules[f"ours, {many} in flight"] = lambda m=model, p=pictures, o=objective: (
-                    ours(m, p, o, given.every, many)
+                schedules[f"ours, {many} in flight"] = (
+                    lambda m=model, p=pictures, o=objective, k=many: ours(m, p, o, given.every, k)
                 )
             base = None
             ours(model, pictures[:1], objective, 49, 1)  # warm up

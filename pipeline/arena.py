@@ -26,11 +26,18 @@ Play = Generator[Tensor, Any, Any]
 class Arena:
     """One image on the device, cut into players, with the classes to read out, target first."""
 
-    def __init__(self, model: Model, image_CHW: Tensor, regions_HW: Tensor, target: int, key: str):
+    def __init__(
+        self,
+        model: Model,
+        image_CHW: Tensor,
+        regions_HW: Tensor,
+        classes: tuple[int, ...],
+        key: str,
+    ):
         self.model = model
         self.image_CHW = image_CHW
         self.regions_HW = regions_HW
-        self.classes = (target,)
+        self.classes = classes
         self.key = key
         self.share_N = fractions(regions_HW)
         self._prepared: dict[Masking, Any] = {}
@@ -68,7 +75,8 @@ class Arena:
         heatmap_HW, seconds = yield HeatmapQuery(
             method=cast(HeatmapMethod, method), image_CHW=self.image_CHW, target=self.classes[0]
         )
-        attribution = from_heatmap(heatmap_HW, self.regions_HW, evaluations=1)
+        evaluations = method.evaluations(game.n_players, objectives)
+        attribution = from_heatmap(heatmap_HW, self.regions_HW, evaluations)
         return dict.fromkeys(objectives, attribution), seconds
 
     def _timed(

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,31 @@ class EvaluateConfig:
 
 
 @dataclass
+class PlanConfig(EvaluateConfig):
+    """Settings of jobs.plan: those of jobs.evaluate, and how many images are timed."""
+
+    timed_images: int = 4
+
+
+@dataclass
+class CompareConfig:
+    """Settings of jobs.compare."""
+
+    out: str = MISSING
+    against: str = MISSING
+
+
+@dataclass
+class SelectConfig:
+    """Settings of jobs.select."""
+
+    out: str = MISSING
+    keys: str = MISSING
+    per_class: int = 1
+    classes: list[int] | None = None
+
+
+@dataclass
 class AggregateConfig:
     """Settings of jobs.aggregate."""
 
@@ -102,10 +128,45 @@ class DemoConfig:
     samples_per_shard: int = 4
 
 
+@dataclass
+class CompositesConfig:
+    """Composites of digits: see conf/setsum.yaml."""
+
+    test: int = 2000
+    test_share: float = 0.2
+
+
+@dataclass
+class TrainingConfig:
+    """How the Set-Sum classifier is trained: see conf/setsum.yaml."""
+
+    steps: int = 1500
+    batch: int = 128
+    rate: float = 1e-3
+    weight_decay: float = 0.05
+    softness: float = 1.0
+    blanking: bool = False
+
+
+@dataclass
+class SetSumConfig(EvaluateConfig):
+    """Settings of jobs.setsum: those of an evaluation, and what it stands on."""
+
+    seed: int = 0
+    composites: CompositesConfig = field(default_factory=CompositesConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    resamples: int = 2000
+    confidence: float = 0.95
+
+
 _store = ConfigStore.instance()
 _store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(name="select_schema", node=SelectConfig)
+_store.store(name="plan_schema", node=PlanConfig)
+_store.store(name="compare_schema", node=CompareConfig)
 _store.store(name="aggregate_schema", node=AggregateConfig)
 _store.store(name="demo_schema", node=DemoConfig)
+_store.store(name="setsum_schema", node=SetSumConfig)
 
 
 def entry_point(
@@ -182,14 +243,13 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
 
     Raises UsageError for whatever does not fit together.
     """
-    if settings["target"] not in ("prediction", "label"):
-        raise UsageError(f"target={settings['target']!r}: use 'prediction' or 'label'")
     precision = settings["engine"]["precision"]
     if precision not in PRECISIONS:
         raise UsageError(f"engine.precision={precision!r}: use one of {list(PRECISIONS)}")
     if not settings["methods"]:
         raise UsageError("methods is empty: choose some, such as methods=[moxi_insertion,gradcam]")
     model = component(settings["model"]).load(device, precision)
+    data = dataset(settings)
     shared = {
         "schema": SCHEMA_VERSION,
         "weights": model.weights_hash,
@@ -201,7 +261,7 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
         "precision": precision,
     }
     return Evaluation(
-        data=dataset(settings),
+        data=data,
         model=model,
         players=component(settings["players"]),
         masking=component(settings["masking"]),
@@ -212,7 +272,23 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
             name: fingerprint(shared | {"method": name, "settings": node})
             for name, node in settings["methods"].items()
         },
-        target=settings["target"],
+        target=_target(settings["target"], data),
+    )
+
+
+def _target(target: str, data: Shards) -> Any:
+    """`prediction`, `label`, or the index of the class that is named."""
+    if target in ("prediction", "label"):
+        return target
+    if target.isdigit():
+        return int(target)
+    names = data.names() or []
+    if target in names:
+        return names.index(target)
+    close = get_close_matches(target, names, 3, 0.5)
+    hint = f"; close: {', '.join(close)}" if close else "" if names else "; set dataset.class_names"
+    raise UsageError(
+        f"target={target!r}: use 'prediction' or 'label', a class index or a class name{hint}"
     )
 
 

@@ -53,7 +53,7 @@ class Evaluation:
     methods: Mapping[str, SetGameMethod | HeatmapMethod]
     names: Mapping[str, str]
     fingerprints: Mapping[str, str]
-    target: Literal["prediction", "label"] = "prediction"
+    target: Literal["prediction", "label"] | int = "prediction"
 
     @cached_property
     def wanted(self) -> list[tuple[str, Objective]]:
@@ -80,6 +80,16 @@ class Evaluation:
             masking.prepare(self.model, image_CHW, self.players(image_CHW))
         return n_players
 
+    def shortest_row(self) -> int:
+        """Tokens of a row with one visible player: what a search asks for at its first step."""
+        image_CHW = torch.zeros(self.model.preprocessing["input_size"])
+        regions_HW = self.players(image_CHW)
+        one_CN = torch.zeros(1, len(fractions(regions_HW)), dtype=torch.bool)
+        one_CN[0, 0] = True
+        with torch.no_grad():
+            prepared = self.masking.prepare(self.model, image_CHW, regions_HW)
+        return int(self.masking.lengths(self.model, prepared, one_CN)[0])
+
     def read(self, ref: SampleRef) -> tuple[Sample, Tensor]:
         """Bytes to a normalised image (C, H, W). Raises ValueError for a bad sample."""
         sample = self.data.read(ref)
@@ -93,7 +103,8 @@ class Evaluation:
             yield from self._identify(sample, image_CHW, found)
             with torch.no_grad():
                 regions_HW = self.players(image_CHW)
-                arena = Arena(self.model, image_CHW, regions_HW, found["target"], sample.key)
+                classes = tuple(dict.fromkeys((found["target"], found["prediction"])))
+                arena = Arena(self.model, image_CHW, regions_HW, classes, sample.key)
                 game = yield from arena.open(self.masking)
                 judged = game
                 if self.curve_masking != self.masking:
@@ -156,9 +167,14 @@ class Evaluation:
             masking=self.masking, prepared=prepared, coalitions_CN=everyone_CN, classes=()
         )
         found["prediction"] = int(outputs.prediction_C[0])
-        target = found["prediction"] if self.target == "prediction" else sample.label
+        if self.target == "prediction":
+            target = found["prediction"]
+        else:
+            target = sample.label if self.target == "label" else self.target
         if target is None:
             raise ValueError("sample has no label to explain; use target=prediction")
+        if not 0 <= target < outputs.n_classes:
+            raise ValueError(f"class {target} is not one of the model's {outputs.n_classes}")
         found["target"] = target
 
     def _judge(
@@ -200,6 +216,8 @@ class Evaluation:
             "order": attribution.order,
             "scores": None if scores_N is None else scores_N.float().tolist(),
             "interaction": None if interaction is None else interaction.tolist(),
+            "pairs": None if attribution.pairs is None else attribution.pairs.tolist(),
+            "details": None if attribution.details is None else json.dumps(attribution.details),
             "fraction": fraction_G,
             "probability": probability_G.tolist(),
             "log_odds": outputs.value_C.tolist(),

@@ -33,7 +33,7 @@ class Model:
     """A classifier in eval mode, weights frozen, on one device.
 
     `preprocessing` holds timm's data config (input_size, interpolation, mean, std, crop_pct,
-    crop_mode); `cam_layer` names the layer that CAM methods read (None: the last feature map).
+    crop_mode); `cam_layer` names the layer that CAM methods read (None: the last feature map, or a ViT's last block).
     """
 
     module: nn.Module
@@ -59,9 +59,18 @@ class Model:
 
     @cached_property
     def feature_layer(self) -> str:
-        """Name of the layer that CAM methods read: `cam_layer`, or else the last feature map."""
+        """Name of the layer that CAM methods read: `cam_layer`, or else the last feature map.
+
+        On a Vision Transformer, the first layer norm of the last block (as MoXI's authors set it).
+        """
+        from timm.models.vision_transformer import VisionTransformer
         from torchcam.methods import GradCAM
 
+        if not self.cam_layer and isinstance(self.module, VisionTransformer):
+            layer = f"blocks.{len(self.module.blocks) - 1}.norm1"
+            if layer in dict(self.module.named_modules()):
+                return layer
+            raise UsageError(f"the model has no {layer} for CAM methods; set model.cam_layer")
         size = tuple(self.preprocessing["input_size"])
         try:
             with GradCAM(self.module, self.cam_layer or None, input_shape=size) as cam:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -106,6 +107,26 @@ def heat(order: list[int], flip: int | None, n_players: int) -> np.ndarray:
     return heat_N
 
 
+def interaction_matrix(pairs: list[float], n_players: int, largest: float) -> Image.Image:
+    """Symmetric matrix of pair interactions, `pairs` in the order of `torch.triu_indices`, as a
+    picture of at least 176 pixels; -largest is blue, 0 white, largest red."""
+    matrix_NN = np.zeros((n_players, n_players))
+    one, other = np.triu_indices(n_players, 1)
+    matrix_NN[one, other] = matrix_NN[other, one] = pairs
+    colour_NNC = matplotlib.colormaps["RdBu_r"](0.5 + matrix_NN / largest / 2)[..., :3]
+    side = -(-176 // n_players) * n_players
+    picture = Image.fromarray((colour_NNC * 255).astype(np.uint8))
+    return picture.resize((side, side), Image.Resampling.NEAREST)
+
+
+def _heat_of(row: Mapping[str, Any]) -> np.ndarray:
+    """Heat up to the flip; of a class-targeted order, what phase B hid."""
+    details = json.loads(row["details"]) if row["details"] else {}
+    if "phase_a" not in details:
+        return heat(row["order"], row["flip"], row["n_players"])
+    return heat(row["order"][details["phase_a"] :], None, row["n_players"])
+
+
 def overlay(pixels_HWC: np.ndarray, heat_HW: np.ndarray) -> Image.Image:
     """Hot regions coloured by their heat over a dimmed grey photograph; `pixels_HWC` in 0..1."""
     grey_HWC = np.repeat(pixels_HWC.mean(2, keepdims=True), 3, 2) * 0.55
@@ -180,14 +201,14 @@ def _exhibit(records: list[dict[str, Any]], photographs: "_Photographs") -> Exhi
         if row["status"] != "ok":
             continue
         regions_HW = photographs.players(row)(image_CHW).numpy()
-        heat_N = heat(row["order"], row["flip"], row["n_players"])
-        tiles.append(
-            Tile(
-                picture=_data_uri(overlay(pixels_HWC, heat_N[regions_HW])),
-                title=f"{row['method']}, {row['objective']}",
-                caption=_caption(row),
-            )
-        )
+        title = f"{row['method']}, {row['objective']}"
+        picture = _data_uri(overlay(pixels_HWC, _heat_of(row)[regions_HW]))
+        tiles.append(Tile(picture=picture, title=title, caption=_caption(row)))
+        if row["pairs"] is not None:
+            largest = max(map(abs, row["pairs"])) or 1.0
+            matrix = _data_uri(interaction_matrix(row["pairs"], row["n_players"], largest))
+            caption = f"interactions of all pairs, blue -{largest:.2g} to red {largest:.2g}"
+            tiles.append(Tile(picture=matrix, title=title, caption=caption))
     said = ""
     if first["prediction"] is not None:
         names = photographs.class_name
@@ -199,6 +220,12 @@ def _exhibit(records: list[dict[str, Any]], photographs: "_Photographs") -> Exhi
 
 
 def _caption(row: Mapping[str, Any]) -> str:
+    details = json.loads(row["details"]) if row["details"] else {}
+    if "phase_a" in details:
+        hidden = f"{details['phase_a']} hidden in phase A"
+        if not details["reached"]:
+            return f"the class never becomes the prediction ({hidden})"
+        return f"{details['phase_b']} players of phase B carry the class ({hidden})"
     auc = f"AUC {row['auc_probability']:.3f}"
     if row["flip"] is None:
         return f"never flips, {auc}"

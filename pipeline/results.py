@@ -38,6 +38,8 @@ SCHEMA = pa.schema(
         ("order", pa.list_(pa.uint16())),
         ("scores", pa.list_(pa.float32())),
         ("interaction", pa.list_(pa.float32())),
+        ("pairs", pa.list_(pa.float32())),
+        ("details", pa.string()),
         ("fraction", pa.list_(pa.float32())),
         ("probability", pa.list_(pa.float32())),
         ("log_odds", pa.list_(pa.float32())),
@@ -83,7 +85,7 @@ class Run:
     def stage(self, rows: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> str:
         """Write one image's rows durably; returns the staged file's name."""
         name = f"{_digest(_identity(row) for row in rows)}.parquet"
-        self.write(self.path("staging", name), _encode(rows, metadata))
+        self.write(self.path("staging", name), encode(rows, metadata))
         return name
 
     def staged(self) -> list[str]:
@@ -196,7 +198,8 @@ def _digest(identities: Iterable[Identity]) -> str:
     return hashlib.sha256(json.dumps(sorted(identities)).encode()).hexdigest()[:24]
 
 
-def _encode(rows: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> bytes:
+def encode(rows: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> bytes:
+    """Rows as a Parquet file with its metadata; columns that a row lacks are null."""
     columns = {name: [row.get(name) for row in rows] for name in SCHEMA.names}
     schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
     return _to_bytes(pa.Table.from_pydict(columns, schema=schema))

@@ -49,6 +49,16 @@ def test_samples_are_found_and_read(tmp_path):
         ).read(next(Shards(name="x", shards=str(tmp_path / "y.tar")).index()))
 
 
+def test_a_list_of_keys_selects_samples(tmp_path):
+    path = write_tar(tmp_path / "x.tar", {f"{k}.jpg": b"" for k in "abcd"})
+    listed = tmp_path / "keys.txt"
+    listed.write_text("x.tar b\nx.tar d\nother.tar a\n")
+    data = Shards(name="x", shards=str(path), keys=str(listed))
+    assert [ref.key for ref in data.index()] == ["b", "d"]
+    with pytest.raises(UsageError, match="no such file"):
+        list(Shards(name="x", shards=str(path), keys="nowhere.txt").index())
+
+
 def test_a_tar_that_is_cut_off_yields_the_samples_before(tmp_path):
     jpg = encode(PHOTO)
     path = write_tar(tmp_path / "x.tar", {f"{k}.jpg": jpg for k in "abc"})

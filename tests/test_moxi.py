@@ -1,6 +1,8 @@
+import pytest
 import torch
 from conftest import table_game
 
+from pipeline import UsageError
 from pipeline.curves import coalitions, interactions
 from pipeline.methods import Outputs, play
 from pipeline.methods.moxi import TIE, Moxi, MoxiMinus, first_best
@@ -99,6 +101,22 @@ def test_lowest_index_wins_ties():
     ].order == list(range(5))
     assert first_best(torch.tensor([0.0, 1.0 - TIE / 2, 1.0])) == 1
     assert first_best(torch.tensor([0.0, 1.0 - 2 * TIE, 1.0])) == 2
+
+
+def test_a_search_may_stop_early():
+    value = table_game(8, 3)
+    for objective in ("insertion", "deletion"):
+        full = play(Moxi(objective=objective), value, 8)[objective]
+        some = Moxi(objective=objective, stop="budget", budget=3)
+        part = play(some, value, 8)[objective]
+        assert part.order == full.order[:3]
+        assert part.evaluations == 8 + 7 + 6 == some.evaluations(8, [objective])
+        flip = play(Moxi(objective=objective, stop="flip"), value, 8)[objective]
+        assert flip.order == full.order[: len(flip.order)]
+        reached = [bool(t) == (objective == "insertion") for t in full.path.top1_C]
+        assert len(flip.order) == (reached.index(True) + 1 if any(reached) else 8)
+    with pytest.raises(UsageError, match="budget"):
+        Moxi(objective="insertion", stop="budget")
 
 
 def test_interaction_of_insertion_is_the_self_context_one():

@@ -23,7 +23,8 @@ from pipeline.models import fit_weights, read_weights
 SMALL = ("players=patch14", "players.grid=4", "tracking=disabled")
 CONTRACT = (
     "dataset shard key model players masking curve_masking method objective fingerprint label "
-    "prediction target n_players order scores interaction fraction probability log_odds top1 "
+    "prediction target n_players order scores interaction pairs details fraction probability "
+    "log_odds top1 "
     "auc_probability auc_top1 flip evaluations seconds status error"
 ).split()
 

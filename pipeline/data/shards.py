@@ -28,6 +28,7 @@ class Shards:
     `shards`: paths, fsspec URLs, globs or brace patterns (`{000000..000127}`, `{a,b}`).
     `label`: the member that holds the class index (`cls`) or, as `json.<field>`, a field of it.
     `class_names`: `imagenet`, a JSON list or a text file with one name a line, or None.
+    `keys`: a text file of `<shard> <key>` lines (jobs.select writes one): only these samples.
     `limit`: only the first so many samples. `exif`: turn images as their EXIF tag says (timm and
     torchvision do not).
     """
@@ -36,6 +37,7 @@ class Shards:
     shards: str | list[str]
     label: str = "cls"
     class_names: str | None = None
+    keys: str | None = None
     limit: int | None = None
     exif: bool = False
 
@@ -62,9 +64,11 @@ class Shards:
 
     def index(self) -> Iterator[SampleRef]:
         """Locate every sample, shard by shard, in tar order."""
-        found = 0
+        found, listed = 0, self._listed()
         for url in self.urls():
             for ref in index_tar(url):
+                if listed is not None and (ref.shard, ref.key) not in listed:
+                    continue
                 if found == self.limit:
                     return
                 found += 1
@@ -88,6 +92,20 @@ class Shards:
         return Sample(
             shard=ref.shard, key=ref.key, encoded=encoded, label=_label(raw, self.label, name)
         )
+
+    def _listed(self) -> set[tuple[str, str]] | None:
+        if self.keys is None:
+            return None
+        try:
+            with fsspec.open(self.keys, "r") as file:
+                pairs = [tuple(line.split(maxsplit=1)) for line in file.read().splitlines()]
+        except FileNotFoundError:
+            raise UsageError(
+                f"dataset.keys={self.keys}: no such file; jobs.select writes it"
+            ) from None
+        if wrong := [pair for pair in pairs if len(pair) != 2]:
+            raise UsageError(f"dataset.keys={self.keys}: {wrong[0]} is no '<shard> <key>' line")
+        return set(pairs)
 
     def names(self) -> list[str] | None:
         """Class names by index, where known."""

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ class Outputs:
     """The model's answer to C coalitions, read out for T classes (the target first), on the CPU.
 
     `logits_CT`, `log_odds_CT` = z_t - logsumexp of all other logits, `prediction_C` = argmax over
-    all classes. `seconds`: the device time that the answer took.
+    all `n_classes`. `seconds`: the device time that the answer took.
     """
 
     classes: tuple[int, ...]
@@ -36,6 +36,7 @@ class Outputs:
     log_odds_CT: Tensor
     prediction_C: Tensor
     seconds: float = 0.0
+    n_classes: int = 0
 
     @cached_property
     def value_C(self) -> Tensor:
@@ -87,7 +88,8 @@ class Attribution:
     `order`: players, most important first (a prefix of them where a search stopped early).
     `scores_N`: importance per player. `path`: outputs along the own order under the game's masking,
     after each pick, where the search has seen them. `singles_N`: v with each single player visible
-    (insertion) or hidden (deletion). `evaluations`: forwards spent.
+    (insertion) or hidden (deletion). `pairs`: an interaction for each pair i < j, row by row.
+    `details`: what this method alone knows, JSON-like. `evaluations`: forwards spent.
     """
 
     order: list[int]
@@ -95,6 +97,8 @@ class Attribution:
     scores_N: Tensor | None = None
     path: Outputs | None = None
     singles_N: Tensor | None = None
+    pairs: Tensor | None = None
+    details: dict[str, Any] | None = None
 
 
 Coroutine = Generator[Tensor, Outputs, dict[Objective, Attribution]]

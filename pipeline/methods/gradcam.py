@@ -1,13 +1,15 @@
 """Grad-CAM (Selvaraju et al., ICCV 2017), by torchcam.
 
-The last feature map, its channels weighted by their mean gradient of the target's logit, rectified.
+relu(sum_k w_k A_k): the last feature map A, each channel weighted by the mean gradient w_k of the
+target's logit. On a Vision Transformer A is the patch tokens on their grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchcam.methods import GradCAM
@@ -15,10 +17,19 @@ from torchcam.methods import GradCAM
 from pipeline.methods import OBJECTIVES, Objective
 from pipeline.models import Model
 
+FACTORS = (0.9, 1.0, 1.1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradCam:
-    """No settings; the layer is the model's `feature_layer`."""
+    """The layer is the model's `feature_layer`. Both options are pytorch-grad-cam's.
+
+    `eigen_smooth`: the first principal component of the weighted activations instead of their sum.
+    `aug_smooth`: the mean map of six inputs, each flip times each of FACTORS, in normalised values.
+    """
+
+    eigen_smooth: bool = False
+    aug_smooth: bool = False
 
     searches: ClassVar[bool] = False
 
@@ -28,16 +39,65 @@ class GradCam:
         return OBJECTIVES
 
     def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
-        """One forward, and one backward."""
-        return 1
+        """Forwards, each with one backward."""
+        return 2 * len(FACTORS) if self.aug_smooth else 1
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
-        """Maps (B, H, W), bilinear from the layer's resolution, 0 to 1; one forward an image."""
-        with torch.enable_grad(), GradCAM(model.module, model.feature_layer) as cam:
+        """Maps (B, H, W), bilinear from the layer's resolution, 0 to 1."""
+        if not self.aug_smooth:
+            return self._maps(model, images_BCHW, targets)
+        maps_BHW = torch.zeros((), device=images_BCHW.device)
+        for factor in FACTORS:
+            scaled_BCHW = images_BCHW * factor
+            maps_BHW = maps_BHW + self._maps(model, scaled_BCHW, targets)
+            maps_BHW = maps_BHW + self._maps(model, scaled_BCHW.flip(-1), targets).flip(-1)
+        return maps_BHW / (2 * len(FACTORS))
+
+    def _maps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
+        with (
+            torch.enable_grad(),
+            GradCAM(
+                model.module, model.feature_layer, reshape_transform=_reshape_transform(model)
+            ) as cam,
+        ):
             # weights are frozen, so the graph starts at the input
-            logits_BK = model.module(images_BCHW.requires_grad_(True))
+            logits_BK = model.module(images_BCHW.detach().requires_grad_(True))
             (maps_Bhw,) = cam(targets, logits_BK)
+            if self.eigen_smooth:
+                activations_BDhw = cast(Tensor, cam.hook_a[0])
+                weights_BD11 = cast(Tensor, cam.hook_g[0]).mean((2, 3), keepdim=True)
+                maps_Bhw = first_component((weights_BD11 * activations_BDhw).float())
         maps_BHW = interpolate(
             maps_Bhw[:, None].float(), model.input_hw, mode="bilinear", align_corners=False
         )
         return maps_BHW[:, 0].detach()
+
+
+def first_component(weighted_BDhw: Tensor) -> Tensor:
+    """Maps (B, h, w) of the first principal component over positions, rectified, 0 to 1.
+
+    As in EigenCAM (Muhammad & Yeasin, IJCNN 2020), but centred over positions before, as in
+    pytorch-grad-cam; the sign, which is free, is the one that agrees with the plain sum.
+    """
+    x_BLD = weighted_BDhw.nan_to_num(0, 0, 0).flatten(2).mT
+    x_BLD = x_BLD - x_BLD.mean(1, keepdim=True)
+    u_BLR, s_BR, _ = torch.linalg.svd(x_BLD, full_matrices=False)
+    component_BL = u_BLR[:, :, 0] * s_BR[:, :1]
+    agreement_B1 = (component_BL * x_BLD.sum(2)).sum(1, keepdim=True)
+    map_BL = torch.where(agreement_B1 < 0, -component_BL, component_BL).relu()
+    map_BL = map_BL / map_BL.amax(1, keepdim=True).clamp_min(1e-30)  # centred: the minimum is 0
+    return map_BL.unflatten(1, weighted_BDhw.shape[2:])
+
+
+def _reshape_transform(model: Model) -> Callable[[Tensor], Tensor] | None:
+    """Tokens (B, prefix + L, D) of a Vision Transformer to maps (B, D, h, w)."""
+    vit: Any = model.module
+    if not isinstance(vit, VisionTransformer):
+        return None
+    grid_hw = vit.patch_embed.dynamic_feat_size(model.input_hw)
+
+    def to_maps(x: Tensor) -> Tensor:
+        # a convolution's output (model.cam_layer=patch_embed.proj) is a map already
+        return x if x.ndim == 4 else x[:, vit.num_prefix_tokens :].mT.unflatten(2, grid_hw)
+
+    return to_maps

@@ -7,7 +7,7 @@ equivalent to it). n(n+1)/2 forwards for a full order of n players: only remaini
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,14 +22,24 @@ batching cannot decide between players that make no difference (a patch equal to
 
 @dataclass(frozen=True, kw_only=True)
 class Moxi:
-    """Greedy search for one objective."""
+    """Greedy search for one objective.
+
+    `stop`: `full` ranks every player; `flip` ends once the target is the prediction (insertion) or
+    no longer is (deletion); `budget` ends after `budget` players.
+    """
 
     searches: ClassVar[bool] = True
     objective: Objective
+    stop: Literal["full", "flip", "budget"] = "full"
+    budget: int | None = None
 
     def __post_init__(self):
         if self.objective not in OBJECTIVES:
             raise UsageError(f"objective={self.objective!r}: use one of {list(OBJECTIVES)}")
+        if self.stop not in ("full", "flip", "budget"):
+            raise UsageError(f"stop={self.stop!r}: use 'full', 'flip' or 'budget'")
+        if (self.stop == "budget") != (self.budget is not None) or (self.budget or 1) < 1:
+            raise UsageError("stop=budget needs budget=<players, at least 1>, and only it does")
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -37,17 +47,18 @@ class Moxi:
         return (self.objective,)
 
     def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
-        """n(n+1)/2: step k scores the n - k + 1 players that remain."""
-        return n_players * (n_players + 1) // 2
+        """n(n+1)/2 for a full order: step k scores the n - k + 1 players that remain."""
+        rest = max(0, n_players - self.budget) if self.budget else 0
+        return n_players * (n_players + 1) // 2 - rest * (rest + 1) // 2
 
     def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
-        """Pick one player a step until none remains."""
+        """Pick one player a step until the search stops."""
         sign = {"insertion": 1, "deletion": -1}[self.objective]
         picked_N = torch.zeros(game.n_players, dtype=torch.bool)
         order: list[int] = []
         path: list[Outputs] = []
         evaluations, singles_N = 0, None
-        while len(order) < game.n_players:
+        while len(order) < min(game.n_players, self.budget or game.n_players):
             candidates = (~picked_N).nonzero().flatten()
             outputs = yield toggled(picked_N, candidates, self.objective)
             evaluations += len(candidates)
@@ -57,6 +68,9 @@ class Moxi:
             order.append(int(candidates[best]))
             path.append(outputs[best : best + 1])
             picked_N[candidates[best]] = True
+            flipped = bool(outputs.top1_C[best]) == (self.objective == "insertion")
+            if self.stop == "flip" and flipped:
+                break
         return {
             self.objective: Attribution(
                 order=order, evaluations=evaluations, path=Outputs.cat(path), singles_N=singles_N

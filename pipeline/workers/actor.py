@@ -16,7 +16,6 @@ from pipeline import config
 from pipeline.data import SampleRef
 from pipeline.engine import Counters, Engine
 from pipeline.evaluate import Wanted
-from pipeline.masking.pixels import PIXELS_PER_TOKEN
 from pipeline.results import Run
 
 
@@ -41,7 +40,7 @@ class Worker:
         """Images that this actor wants in flight."""
         evaluation, fixed = self.evaluation, self.settings["engine"]["images_in_flight"]
         n_players = evaluation.check()
-        return fixed or self.engine.window(n_players // 2, self._tokens_per_row())
+        return fixed or self.engine.window(n_players // 2, evaluation.shortest_row())
 
     async def evaluate(self, ref: SampleRef, wanted: Wanted) -> tuple[str, int]:
         """Compute and stage one image's rows; returns the staged file and the rows that failed."""
@@ -60,10 +59,6 @@ class Worker:
     async def counters(self) -> Counters:
         """What the engine has spent."""
         return self.engine.counters
-
-    def _tokens_per_row(self) -> int:
-        height, width = self.evaluation.model.input_hw
-        return max(1, height * width // PIXELS_PER_TOKEN)
 
     def _work(self, threads: int) -> None:
         torch.set_num_threads(threads)  # OpenMP's setting belongs to the thread

@@ -1,0 +1,50 @@
+"""Explain both classes of two-object composites and see in which half the players lie."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import workers
+from pipeline.config import entry_point
+from pipeline.data.datasets import composite, pack
+from pipeline.results import Run
+
+
+@entry_point("fig5")
+def main(settings: dict[str, Any]) -> None:
+    """Pack, evaluate what is missing, tell."""
+    folder = Path(settings["dataset"]["shards"]).parent
+    if not list(folder.glob("composite-*.tar")):
+        pack(composite.samples(), folder, name="composite", samples_per_shard=28)
+    workers.run(settings)
+    rows = [r for r in Run(settings["out"]).read().to_pylist() if r["method"] == "class_targeted"]
+    failed = sum(r["status"] != "ok" for r in rows)
+    found = [r | json.loads(r["details"]) for r in rows if r["status"] == "ok"]
+    reached = [r for r in found if r["reached"]]
+    inside = np.array([_inside(r) for r in reached])
+    hidden = [r["phase_a"] for r in reached]
+    rate = 100 * len(reached) / max(1, len(found))
+    print(f"{len(found)} composites and classes ({failed} failed)")
+    print(f"the class became the prediction: {len(reached)} ({rate:.0f} %)")
+    if reached:
+        print(f"players hidden in phase A: {np.mean(hidden):.1f} on average")
+        print(f"phase B mostly in the class's half: {100 * (inside > 0.5).mean():.0f} %")
+        print(f"share of phase B's players in that half: {100 * inside.mean():.0f} % on average")
+    others = [_inside(r) > 0.5 for r in reached if r["prediction"] != r["target"]]
+    if others:
+        print(f"... of {len(others)} not predicted at first: {100 * np.mean(others):.0f} % mostly")
+    print(f"next: python -m jobs.aggregate out={settings['out']}")
+
+
+def _inside(row: dict[str, Any]) -> float:
+    """Share of phase B's players in the label's half; those that straddle the middle count half."""
+    grid = round(row["n_players"] ** 0.5)
+    column = np.array(row["order"][row["phase_a"] :]) % grid
+    left = np.clip(grid / 2 - column, 0, 1).mean()  # how much of a player lies left of the middle
+    return float(left if row["key"].endswith("left") else 1 - left)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Print what jobs.evaluate would take with the same settings: forwards, device hours, bytes."""
+
+from typing import Any
+
+import torch
+
+from pipeline import config, plan
+from pipeline.config import entry_point
+
+
+@entry_point("plan")
+def main(settings: dict[str, Any]) -> None:
+    """Time a few images on this machine's device; nothing is written."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    evaluation = config.build(settings, device)
+    refs = list(evaluation.data.index())
+    plans = plan.plan(evaluation, refs, timed_images=settings["timed_images"])
+    print(f"{settings['dataset']['name']}: {len(refs)} images; one {device}, timed on this machine")
+    print(f"{'method':18} {'forwards':>16} {'device hours':>13} {'output':>10}")
+    for line in plans:
+        print(
+            f"{line.method:18} {line.forwards:16,} {line.device_hours:13.3f} "
+            f"{line.bytes / 1e6:7.2f} MB"
+        )
+    total = sum(line.device_hours for line in plans)
+    print(f"{'in all':18} {sum(p.forwards for p in plans):16,} {total:13.3f}")
+
+
+if __name__ == "__main__":
+    main()
