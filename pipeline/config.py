@@ -140,7 +140,7 @@ class CompositesConfig:
 class TrainingConfig:
     """How the Set-Sum classifier is trained: see conf/setsum.yaml."""
 
-    steps: int = 1500
+    steps: int = 1200
     batch: int = 128
     rate: float = 1e-3
     weight_decay: float = 0.05

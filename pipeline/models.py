@@ -33,7 +33,8 @@ class Model:
     """A classifier in eval mode, weights frozen, on one device.
 
     `preprocessing` holds timm's data config (input_size, interpolation, mean, std, crop_pct,
-    crop_mode); `cam_layer` names the layer that CAM methods read (None: the last feature map, or a ViT's last block).
+    crop_mode); `cam_layer` names the layer that CAM methods read (None: the last feature map, or
+    a ViT's last block).
     """
 
     module: nn.Module

@@ -18,7 +18,6 @@ class Progress:
     def __init__(self, *, images: int, forwards: int):
         self.images = images
         self.forwards = forwards
-        self._done = 0
         self._bar = None
         self._told = self._started = time.monotonic()
         if sys.stderr.isatty():
@@ -30,10 +29,9 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description(f"{images}/{self.images} images", refresh=False)
             self._bar.update(min(counters.forwards, self.forwards) - self._bar.n)
-        elif images > self._done or time.monotonic() - self._told > SECONDS_PER_LINE:
+        elif images == self.images or time.monotonic() - self._told > SECONDS_PER_LINE:
             self._told = time.monotonic()
             print(self._line(images, counters), file=sys.stderr, flush=True)
-        self._done = images
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,6 @@ A second tile with the same digit adds nothing to the label, so a method that se
 it last, and one that scores tiles alone does not. The game is the log-odds of the label. A model of
 plain labels (training.softness=0) calls each partial sum with confidence, which leaves the order of
 the log-odds of other sums to chance: there MoXI is still ahead of single scores, but behind exact
-Shapley values, which see that a duplicate's last removal costs nothing. With soft targets the game
-is Set-Sum itself, up to its scale.
+Shapley values, which see that a duplicate's last removal costs nothing. With soft targets, and a
+perfect model, the game is Set-Sum itself, up to its scale.
 """

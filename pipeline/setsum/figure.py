@@ -111,7 +111,7 @@ def table(found: Result) -> str:
     """Accuracies, the first method's lead and the bounds, in per cent, a line each."""
 
     def line(name: str, cells: Sequence[str]) -> str:
-        return name.ljust(34) + "".join(cell.rjust(20) for cell in cells)
+        return name.ljust(34) + "".join(cell.rjust(22) for cell in cells)
 
     def with_interval(mean: Mean) -> list[str]:
         values = zip(mean.mean_G, mean.low_G, mean.high_G, strict=True)
