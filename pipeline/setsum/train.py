@@ -33,15 +33,15 @@ class Training:
     higher log-odds and the game of partial composites is, up to its scale, Set-Sum itself; with 0,
     the plain label, the log-odds of sums that the model rules out are noise to a search.
     `blanking`: also drop random tiles, the label then being the set-sum of those that remain, so
-    that the model knows partial composites; without it, it sees whole ones only, as the paper's.
+    that the model knows partial composites; without it, it sees whole ones only.
     """
 
-    steps: int = 1200
+    steps: int = 3500
     batch: int = 128
     rate: float = 1e-3
     weight_decay: float = 0.05
     softness: float = 1.0
-    blanking: bool = False
+    blanking: bool = True
     seed: int = 0
 
     def __post_init__(self):
