@@ -37,6 +37,7 @@ class EngineConfig:
     """How a worker computes; none of this changes what a row means, but for `precision`."""
 
     precision: str = "fp32"
+    compile: bool = False
     tokens_per_batch: int | None = None
     images_in_flight: int | None = None
 
@@ -140,12 +141,12 @@ class CompositesConfig:
 class TrainingConfig:
     """How the Set-Sum classifier is trained: see conf/setsum.yaml."""
 
-    steps: int = 1200
+    steps: int = 3500
     batch: int = 128
     rate: float = 1e-3
     weight_decay: float = 0.05
     softness: float = 1.0
-    blanking: bool = False
+    blanking: bool = True
 
 
 @dataclass

@@ -17,6 +17,7 @@ import timm
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -64,7 +65,6 @@ class Model:
 
         On a Vision Transformer, the first layer norm of the last block (as MoXI's authors set it).
         """
-        from timm.models.vision_transformer import VisionTransformer
         from torchcam.methods import GradCAM
 
         if not self.cam_layer and isinstance(self.module, VisionTransformer):
@@ -80,6 +80,12 @@ class Model:
             raise UsageError(
                 "the model has no convolutional feature map for CAM methods; set model.cam_layer"
             ) from None
+
+    def compile(self) -> None:
+        """Compile in place, for any batch size and length: a ViT's blocks, or all of it."""
+        blocks = getattr(self.module, "blocks", None)
+        compiled = blocks if isinstance(self.module, VisionTransformer) else self.module
+        cast(nn.Module, compiled).compile(dynamic=True)
 
     def normalise(self, colour: float) -> Tensor:
         """A grey level of 0..1 in raw pixels as a normalised colour, shape (C, 1, 1)."""
