@@ -37,7 +37,6 @@ class EngineConfig:
     """How a worker computes; none of this changes what a row means, but for `precision`."""
 
     precision: str = "fp32"
-    compile: bool = False
     tokens_per_batch: int | None = None
     images_in_flight: int | None = None
 

@@ -81,12 +81,6 @@ class Model:
                 "the model has no convolutional feature map for CAM methods; set model.cam_layer"
             ) from None
 
-    def compile(self) -> None:
-        """Compile in place, for any batch size and length: a ViT's blocks, or all of it."""
-        blocks = getattr(self.module, "blocks", None)
-        compiled = blocks if isinstance(self.module, VisionTransformer) else self.module
-        cast(nn.Module, compiled).compile(dynamic=True)
-
     def normalise(self, colour: float) -> Tensor:
         """A grey level of 0..1 in raw pixels as a normalised colour, shape (C, 1, 1)."""
         mean, std = (

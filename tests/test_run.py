@@ -279,7 +279,7 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
     process.wait()
     time.sleep(6)  # its actors notice and die; until then they may still commit
     staged = len(list(out.glob("staging/[!.]*.parquet")))
-    sealed = by_identity(out) if list(out.glob("results/*")) else {}
+    sealed = by_identity(out) if list(out.glob("results/*.parquet")) else {}
     assert staged + len(sealed) >= 2
     again = start(out, demo_shards)
     said, _ = again.communicate(timeout=400)

@@ -27,8 +27,6 @@ class Worker:
         torch.set_num_threads(threads)
         self.evaluation = config.build(settings, device)
         self.metadata = config.provenance(settings, self.evaluation)
-        if settings["engine"]["compile"]:
-            self.evaluation.model.compile()
         self.run = Run(settings["out"])
         self.engine = Engine(
             self.evaluation.model, tokens_per_batch=settings["engine"]["tokens_per_batch"]
