@@ -83,6 +83,8 @@ def test_what_cannot_be_read_by_offset_is_refused(tmp_path):
         index_tar(str(tmp_path / "missing.tar"))
     with pytest.raises(UsageError, match="nothing matches"):
         Shards(name="x", shards=f"{tmp_path}/none-*.tar").urls()
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        index_tar(str(tmp_path))
     twice = io.BytesIO()
     import tarfile
 

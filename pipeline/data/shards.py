@@ -192,6 +192,8 @@ def index_tar(url: str) -> list[SampleRef]:
                         errors[last] = f"shard is cut off inside this sample ({error})"
     except FileNotFoundError:
         raise UsageError(f"dataset.shards: {url} does not exist; check the path") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UsageError(f"dataset.shards: {url} cannot be read: {error.strerror}") from None
     except tarfile.ReadError as error:
         raise UsageError(f"{url} is not a tar file ({error}); pack it as a plain tar") from None
     shard = shard_name(url)
