@@ -44,14 +44,16 @@ class Arena:
 
     def prepare(self, masking: Masking) -> None:
         """Make the image ready to be played with under `masking`."""
-        self._prepared[masking] = masking.prepare(self.model, self.image_CHW, self.regions_HW)
+        with torch.no_grad():  # here, not around a yield: other tasks run in between
+            self._prepared[masking] = masking.prepare(self.model, self.image_CHW, self.regions_HW)
 
     def open(self, masking: Masking) -> Generator[Query, Outputs, Game]:
         """Prepare the image for a masking and evaluate the empty and the full coalition."""
         n_players = len(self.share_N)
-        self.prepare(masking)
+        if masking not in self._prepared:
+            self.prepare(masking)
         ends_CN = torch.stack([torch.zeros(n_players).bool(), torch.ones(n_players).bool()])
-        ends = yield self._query(masking, ends_CN)
+        ends = yield self.query(masking, ends_CN)
         return Game(n_players=n_players, key=self.key, ends=ends)
 
     def play(
@@ -89,10 +91,11 @@ class Arena:
                 coalitions_CN = coroutine.send(answer)
             except StopIteration as stop:
                 return stop.value, seconds
-            answer = yield self._query(masking, coalitions_CN)
+            answer = yield self.query(masking, coalitions_CN)
             seconds += answer.seconds
 
-    def _query(self, masking: Masking, coalitions_CN: Tensor) -> Query:
+    def query(self, masking: Masking, coalitions_CN: Tensor) -> Query:
+        """Ask for coalitions under a masking that the image is prepared for."""
         return Query(
             masking=masking,
             prepared=self._prepared[masking],

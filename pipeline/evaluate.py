@@ -100,15 +100,13 @@ class Evaluation:
         label = sample.label
         found: dict[str, int] = {}
         try:
-            yield from self._identify(sample, image_CHW, found)
-            with torch.no_grad():
-                regions_HW = self.players(image_CHW)
-                classes = tuple(dict.fromkeys((found["target"], found["prediction"])))
-                arena = Arena(self.model, image_CHW, regions_HW, classes, sample.key)
-                game = yield from arena.open(self.masking)
-                judged = game
-                if self.curve_masking != self.masking:
-                    judged = yield from arena.open(self.curve_masking)
+            arena = Arena(self.model, image_CHW, self.players(image_CHW), (), sample.key)
+            arena.prepare(self.masking)
+            yield from self._identify(sample, arena, found)
+            game = yield from arena.open(self.masking)
+            judged = game
+            if self.curve_masking != self.masking:
+                judged = yield from arena.open(self.curve_masking)
         except Exception as error:
             return self.failures(sample.shard, sample.key, wanted, error, label=label, **found)
         rows: list[Row] = []
@@ -156,16 +154,10 @@ class Evaluation:
             for name, objective in wanted
         ]
 
-    def _identify(self, sample: Sample, image_CHW: Tensor, found: dict[str, int]) -> Generator:
-        """The prediction on the whole image and the class to explain."""
-        image_CHW = image_CHW.to(self.model.device, non_blocking=True)
-        regions_HW = self.players(image_CHW)
-        everyone_CN = torch.ones(1, int(regions_HW.max()) + 1, dtype=torch.bool)
-        with torch.no_grad():
-            prepared = self.masking.prepare(self.model, image_CHW, regions_HW)
-        outputs = yield Query(
-            masking=self.masking, prepared=prepared, coalitions_CN=everyone_CN, classes=()
-        )
+    def _identify(self, sample: Sample, arena: Arena, found: dict[str, int]) -> Generator:
+        """The prediction on the whole image and the class to explain, for the arena to read out."""
+        everyone_CN = torch.ones(1, len(arena.share_N), dtype=torch.bool)
+        outputs = yield arena.query(self.masking, everyone_CN)
         found["prediction"] = int(outputs.prediction_C[0])
         if self.target == "prediction":
             target = found["prediction"]
@@ -176,6 +168,7 @@ class Evaluation:
         if not 0 <= target < outputs.n_classes:
             raise ValueError(f"class {target} is not one of the model's {outputs.n_classes}")
         found["target"] = target
+        arena.classes = tuple(dict.fromkeys((target, found["prediction"])))
 
     def _judge(
         self,

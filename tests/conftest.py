@@ -69,6 +69,15 @@ def tiny_model():
     return TimmModel(name="test_efficientnet", weights="random", kwargs={"num_classes": 10}).load()
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Operations this small wait for threads longer than they run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def table_game(n_players: int, seed: int = 0):
     """Any game: an independent random value for each of the 2^n coalitions."""
     values = torch.randn(2**n_players, generator=torch.Generator().manual_seed(seed)).double()

@@ -16,13 +16,7 @@ ATTACKS = (Adversarial(attack="fgsm"), Adversarial(attack="pgd"))
 FILLS = (*(Corruption(kind=kind) for kind in CONFIGURED), *ATTACKS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for one another make small gradients slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,7 @@ from pipeline.methods.gradcam import GradCam, first_component
 from pipeline.models import TimmModel
 from pipeline.players.patch_grid import PatchGrid
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Operations this small wait for threads longer than they run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_heatmap_is_the_weighted_feature_map():
