@@ -1,5 +1,6 @@
 import pytest
 import torch
+from timm.models.vision_transformer import ResPostBlock
 
 from pipeline import UsageError
 from pipeline.masking.token_drop import TokenDrop
@@ -12,6 +13,9 @@ VITS = {
     "average": ("test_vit", {"global_pool": "avg", "class_token": False}),
     "average beside a class token": ("test_vit", {"global_pool": "avg"}),
     "distilled": ("deit_tiny_distilled_patch16_224", {"depth": 2}),
+    "one block": ("test_vit", {"depth": 1, "qkv_bias": False}),
+    "norms and scales": ("test_vit", {"qk_norm": True, "scale_attn_norm": True, "init_values": 0.5}),
+    "another block": ("test_vit", {"block_fn": ResPostBlock, "init_values": 0.5}),
 }
 
 
@@ -22,6 +26,8 @@ def vit(request):
     for parameter in model.module.parameters():  # positions and registers must matter
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.1)
+        else:
+            parameter.data += 0.1 * torch.randn_like(parameter)
     return model
 
 

@@ -2,15 +2,18 @@
 
 The image is embedded once, position embeddings added; rows gather [prefix tokens, visible tokens],
 so kept tokens keep their positions. Dropping a token equals hiding it from every layer's attention.
-The empty coalition is the prefix alone (class, distillation, register tokens).
+The empty coalition is the prefix alone (class, distillation, register tokens). A classifier that
+reads prefix tokens only needs no others from its last block: 7 % of a ViT-T's work.
 """
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from pipeline import UsageError
 from pipeline.masking import Part
@@ -57,7 +60,14 @@ class TokenDrop:
             # an average over no patches: nothing is seen, so the pooled feature is zero
             pooled_BD = x_BLD.new_zeros(len(x_BLD), x_BLD.shape[2])
             return vit.head(vit.head_drop(vit.fc_norm(pooled_BD)))
-        return vit.forward_head(vit.norm(vit.blocks(x_BLD)))
+        x_BLD = vit.blocks[:-1](x_BLD)
+        last = vit.blocks[-1]
+        reads_prefix = vit.global_pool == "token" and vit.attn_pool is None
+        if reads_prefix and _is_plain(last):
+            x_BLD = _first_tokens(last, x_BLD, prefix)
+        else:
+            x_BLD = last(x_BLD)
+        return vit.forward_head(vit.norm(x_BLD))
 
 
 def token_players(regions_HW: Tensor, patch_hw: tuple[int, int]) -> Tensor:
@@ -82,6 +92,31 @@ def _places(coalitions_CN: Tensor, prepared: Prepared, prefix: int) -> Tensor:
     visible_CL = coalitions_CN[:, prepared.player_L]
     kept_CL = visible_CL.nonzero()[:, 1].view(len(visible_CL), -1) + prefix
     return torch.cat([torch.arange(prefix).expand(len(visible_CL), -1), kept_CL], 1)
+
+
+def _is_plain(block: Any) -> bool:
+    plain = type(block) is Block and type(block.attn) is Attention
+    return plain and getattr(block.attn, "gate", None) is None
+
+
+def _first_tokens(block: Any, x_BLD: Tensor, count: int) -> Tensor:
+    """What a block in eval mode makes of its first `count` tokens, which attend to all of them."""
+    attn = block.attn
+    D = attn.qkv.weight.shape[0] // 3
+    bias_Q, bias_KV = (None, None) if attn.qkv.bias is None else attn.qkv.bias.split([D, 2 * D])
+
+    def heads(y_BLD: Tensor) -> Tensor:
+        return y_BLD.unflatten(2, (attn.num_heads, -1)).transpose(1, 2)
+
+    y_BLD, x_BLD = block.norm1(x_BLD), x_BLD[:, :count]
+    q_BLD = linear(y_BLD[:, :count], attn.qkv.weight[:D], bias_Q)
+    k_BLD, v_BLD = linear(y_BLD, attn.qkv.weight[D:], bias_KV).chunk(2, 2)
+    seen_BHLd = scaled_dot_product_attention(
+        attn.q_norm(heads(q_BLD)), attn.k_norm(heads(k_BLD)), heads(v_BLD)
+    )
+    seen_BLD = seen_BHLd.transpose(1, 2).flatten(2)
+    x_BLD = x_BLD + block.ls1(attn.proj(attn.norm(seen_BLD)))
+    return x_BLD + block.ls2(block.mlp(block.norm2(x_BLD)))
 
 
 def _plain_vit(model: Model) -> Any:
