@@ -11,13 +11,7 @@ def main(settings: dict[str, Any]) -> None:
     """Compute what is missing and say what was done."""
     report = workers.run(settings)
     if report.computed:
-        spent = report.counters
-        print(
-            f"{report.computed} images in {report.seconds:.0f} s: {spent.forwards:,} forwards, "
-            f"{spent.forwards / report.seconds:.0f} forwards/s, "
-            f"{spent.flops / report.seconds / 1e9:,.0f} GFLOP/s, "
-            f"{report.failed_rows} rows failed"
-        )
+        print(report.text())
         tracking.log_evaluation(settings, report)
     print(f"next: python -m jobs.aggregate out={settings['out']}")
 

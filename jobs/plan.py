@@ -12,7 +12,7 @@ from pipeline.config import entry_point
 def main(settings: dict[str, Any]) -> None:
     """Time a few images on this machine's device; nothing is written."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    evaluation = config.build(settings, device)
+    evaluation = config.curves(settings, device)
     refs = list(evaluation.data.index())
     plans = plan.plan(evaluation, refs, timed_images=settings["timed_images"])
     print(f"{settings['dataset']['name']}: {len(refs)} images; one {device}, timed on this machine")

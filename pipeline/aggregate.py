@@ -60,12 +60,8 @@ class Aggregate:
 def aggregate(run: Run, settings: Mapping[str, Any]) -> Aggregate:
     """Group the rows of a run and compute each group's statistics.
 
-    Raises UsageError for settings out of range or a run without rows to stand on.
+    Raises UsageError for a run without rows to stand on.
     """
-    if settings["subset"] not in ("all", "correct"):
-        raise UsageError(f"subset={settings['subset']!r}: use 'all' or 'correct'")
-    if settings["grid"] < 2 or settings["resamples"] < 1 or not 0 < settings["confidence"] < 1:
-        raise UsageError("grid needs 2 points, resamples 1, confidence lies between 0 and 1")
     rows = run.read()
     if settings["subset"] == "correct":
         rows = rows.filter(pc.equal(rows["prediction"], rows["label"]))
@@ -80,15 +76,27 @@ def aggregate(run: Run, settings: Mapping[str, Any]) -> Aggregate:
     )
 
 
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise UsageError for settings out of range."""
+    if settings["subset"] not in ("all", "correct"):
+        raise UsageError(f"subset={settings['subset']!r}: use 'all' or 'correct'")
+    if settings["grid"] < 2 or settings["resamples"] < 1 or not 0 < settings["confidence"] < 1:
+        raise UsageError("grid needs 2 points, resamples 1, confidence lies between 0 and 1")
+
+
 def write(run: Run, found: Aggregate) -> None:
     """Write summary.parquet and summary.csv."""
-    summary = pa.Table.from_pylist([group.summary for group in found.groups])
-    buffer = io.BytesIO()
-    pq.write_table(summary, buffer)
-    run.write(run.path("summary.parquet"), buffer.getvalue())
-    text = io.BytesIO()
-    pyarrow.csv.write_csv(summary, text)
-    run.write(run.path("summary.csv"), text.getvalue())
+    save(run, "summary", [group.summary for group in found.groups])
+
+
+def save(run: Run, name: str, rows: list[dict[str, Any]]) -> None:
+    """Write <out>/<name>.parquet and .csv."""
+    table = pa.Table.from_pylist(rows)
+    buffer, text = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, buffer)
+    pyarrow.csv.write_csv(table, text)
+    run.write(run.path(f"{name}.parquet"), buffer.getvalue())
+    run.write(run.path(f"{name}.csv"), text.getvalue())
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> np.ndarray:

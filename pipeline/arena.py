@@ -1,13 +1,15 @@
 """Where one image's games are played: coroutines of coalitions become queries to the engine."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pipeline.engine import HeatmapQuery, Query
+from pipeline.engine import WITH_GRADIENTS, ProgramQuery, Query
 from pipeline.masking import Masking
+from pipeline.masking.pixels import image_tokens
 from pipeline.methods import (
     Attribution,
     Game,
@@ -21,6 +23,26 @@ from pipeline.models import Model
 from pipeline.players import fractions
 
 Play = Generator[Tensor, Any, Any]
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """A heatmap method as a program of the engine; rows are (image (C, H, W), target)."""
+
+    method: HeatmapMethod
+
+    def tokens(self, model: Model) -> int:
+        """Those of the whole image, with gradients."""
+        return WITH_GRADIENTS * image_tokens(model)
+
+    def run(
+        self, model: Model, rows: list[tuple[Tensor, int]], spent: Callable[[int], None]
+    ) -> list[Tensor]:
+        """A heatmap (H, W) for each row."""
+        images_BCHW = torch.stack([image for image, _ in rows]).to(model.device, model.dtype)
+        maps_BHW = self.method.heatmaps(model, images_BCHW, [target for _, target in rows])
+        spent(len(rows) * self.method.evaluations(1, ["insertion"]))
+        return list(maps_BHW.cpu())
 
 
 class Arena:
@@ -69,13 +91,14 @@ class Arena:
         masking: Masking,
         game: Game,
         objectives: Sequence[Objective],
-    ) -> Generator[Query | HeatmapQuery, Any, tuple[dict[Objective, Attribution], float]]:
+    ) -> Generator[Query | ProgramQuery, Any, tuple[dict[Objective, Attribution], float]]:
         """Attributions by objective, and the device seconds that they took."""
         explain = getattr(method, "explain", None)
         if explain is not None:
             return (yield from self._timed(explain(game, objectives), masking))
-        heatmap_HW, seconds = yield HeatmapQuery(
-            method=cast(HeatmapMethod, method), image_CHW=self.image_CHW, target=self.classes[0]
+        (heatmap_HW,), seconds = yield ProgramQuery(
+            program=Heatmaps(cast(HeatmapMethod, method)),
+            rows=[(self.image_CHW, self.classes[0])],
         )
         evaluations = method.evaluations(game.n_players, objectives)
         attribution = from_heatmap(heatmap_HW, self.regions_HW, evaluations)

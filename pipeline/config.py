@@ -25,8 +25,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import UsageError
 from pipeline.data.shards import Shards
-from pipeline.evaluate import SCHEMA_VERSION, Evaluation, fingerprint
-from pipeline.models import PRECISIONS
+from pipeline.evaluate import Evaluation
+from pipeline.methods.undesirable import Undesirable
+from pipeline.models import PRECISIONS, Model
+from pipeline.undesirable.controls import CONTROLS
+from pipeline.undesirable.evaluate import UndesirableEvaluation
+from pipeline.work import SCHEMA_VERSION, Work, fingerprint
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 _ROLES = ("model", "players", "masking", "curve_masking")
@@ -76,6 +80,23 @@ class EvaluateConfig:
     curve_masking: Any = MISSING
     methods: dict[str, Any] = field(default_factory=dict)
     target: str = "prediction"
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass
+class UndesirableConfig:
+    """Settings of jobs.undesirable."""
+
+    out: str = MISSING
+    dataset: Any = MISSING
+    model: Any = MISSING
+    methods: dict[str, Any] = field(default_factory=dict)
+    target: str = "prediction"
+    trials: int = 1
+    controls: list[str] = field(default_factory=lambda: list(CONTROLS))
+    greedy_grid: int = 14
     engine: EngineConfig = field(default_factory=EngineConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -161,6 +182,7 @@ class SetSumConfig(EvaluateConfig):
 
 _store = ConfigStore.instance()
 _store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(name="undesirable_schema", node=UndesirableConfig)
 _store.store(name="select_schema", node=SelectConfig)
 _store.store(name="plan_schema", node=PlanConfig)
 _store.store(name="compare_schema", node=CompareConfig)
@@ -238,11 +260,63 @@ def dataset(settings: Mapping[str, Any]) -> Shards:
     return component(settings["dataset"])
 
 
-def build(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
-    """The evaluation that settings describe, its model loaded on `device`.
+def build(settings: Mapping[str, Any], device: str = "cpu") -> Work:
+    """The work that settings describe, its model loaded on `device`.
 
     Raises UsageError for whatever does not fit together.
     """
+    return (_masks if "trials" in settings else curves)(settings, device)
+
+
+def curves(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
+    """The work of jobs.evaluate."""
+    model, data, shared = _explained(settings, device)
+    shared |= {k: settings[k] for k in ("players", "masking", "curve_masking")}
+    return Evaluation(
+        data=data,
+        model=model,
+        players=component(settings["players"]),
+        masking=component(settings["masking"]),
+        curve_masking=component(settings["curve_masking"]),
+        methods={name: component(node) for name, node in settings["methods"].items()},
+        names=settings["names"],
+        fingerprints=_fingerprints(settings, shared),
+        target=_target(settings["target"], data),
+    )
+
+
+def _masks(settings: Mapping[str, Any], device: str) -> UndesirableEvaluation:
+    """The work of jobs.undesirable."""
+    model, data, shared = _explained(settings, device)
+    shared |= {"controls": sorted(settings["controls"]), "greedy_grid": settings["greedy_grid"]}
+    variants = {name: component(node) for name, node in settings["methods"].items()}
+    for name, variant in variants.items():
+        if not isinstance(variant, Undesirable):
+            raise UsageError(
+                f"methods: {name} optimises no mask; use undesirable_base, f_tc, f_ntc"
+            )
+    return UndesirableEvaluation(
+        data=data,
+        model=model,
+        variants=variants,
+        trials=settings["trials"],
+        controls=settings["controls"],
+        greedy_grid=settings["greedy_grid"],
+        name=settings["names"]["model"],
+        fingerprints=_fingerprints(settings, shared),
+        target=_target(settings["target"], data),
+    )
+
+
+def _fingerprints(settings: Mapping[str, Any], shared: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: fingerprint(shared | {"method": name, "settings": node})
+        for name, node in settings["methods"].items()
+    }
+
+
+def _explained(settings: Mapping[str, Any], device: str) -> tuple[Model, Shards, dict[str, Any]]:
+    """Model and data, and what every fingerprint says of them."""
     precision = settings["engine"]["precision"]
     if precision not in PRECISIONS:
         raise UsageError(f"engine.precision={precision!r}: use one of {list(PRECISIONS)}")
@@ -257,23 +331,10 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> Evaluation:
         "model": {k: v for k, v in settings["model"].items() if k not in ("weights", "match")},
         "dataset": {k: settings["dataset"][k] for k in ("name", "label", "exif")},
         "names": settings["names"],
-        **{k: settings[k] for k in ("players", "masking", "curve_masking", "target")},
+        "target": settings["target"],
         "precision": precision,
     }
-    return Evaluation(
-        data=data,
-        model=model,
-        players=component(settings["players"]),
-        masking=component(settings["masking"]),
-        curve_masking=component(settings["curve_masking"]),
-        methods={name: component(node) for name, node in settings["methods"].items()},
-        names=settings["names"],
-        fingerprints={
-            name: fingerprint(shared | {"method": name, "settings": node})
-            for name, node in settings["methods"].items()
-        },
-        target=_target(settings["target"], data),
-    )
+    return model, data, shared
 
 
 def _target(target: str, data: Shards) -> Any:
@@ -292,15 +353,15 @@ def _target(target: str, data: Shards) -> Any:
     )
 
 
-def provenance(settings: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+def provenance(settings: Mapping[str, Any], work: Work) -> dict[str, Any]:
     """What every result file says of how it was made: JSON-like, complete, without secrets."""
     packages = ("pixel-quorum", "torch", "torchvision", "timm", "torchcam", "ray", "pyarrow")
     return {
         "schema_version": SCHEMA_VERSION,
         "config": json.loads(json.dumps(settings)),
-        "fingerprints": dict(evaluation.fingerprints),
-        "weights_hash": evaluation.model.weights_hash,
-        "preprocessing": json.loads(json.dumps(evaluation.model.preprocessing)),
+        "fingerprints": dict(work.fingerprints),
+        "weights_hash": work.model.weights_hash,
+        "preprocessing": json.loads(json.dumps(work.model.preprocessing)),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
 

@@ -8,16 +8,16 @@ begun: images at the same step of a greedy search stay in step, and their batche
 import ctypes
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.masking import Masking
-from pipeline.methods import HeatmapMethod, Outputs
+from pipeline.methods import Outputs
 from pipeline.models import Model
 
 
@@ -31,16 +31,31 @@ class Query:
     classes: tuple[int, ...]
 
 
+WITH_GRADIENTS = 3
+"""Times a token's weight where activations are kept for a backward pass."""
+
+
+class Program(Protocol):
+    """A batched computation that is no set game: heatmaps, masks. Equal programs share batches."""
+
+    def tokens(self, model: Model) -> int:
+        """What a row weighs in the budget, activations kept for gradients included."""
+        ...
+
+    def run(self, model: Model, rows: list[Any], spent: Callable[[int], None]) -> list[Any]:
+        """An answer on the CPU for each row; tells `spent` of forwards as they are done."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class HeatmapQuery:
-    """One image's heatmap for one class; answered by a tensor (H, W) on the CPU."""
+class ProgramQuery:
+    """Rows of one image for a program; answered by (their answers, device seconds)."""
 
-    method: HeatmapMethod
-    image_CHW: Tensor
-    target: int
+    program: Program
+    rows: Sequence[Any]
 
 
-Task = Generator[Query | HeatmapQuery, Any, Any]
+Task = Generator[Query | ProgramQuery, Any, Any]
 """One image's work: yields queries, is sent their answers, returns a result."""
 
 
@@ -61,16 +76,17 @@ class _Answer:
 
     task: Task
     done: Callable[[Any], None]
-    query: Query | HeatmapQuery
+    query: Query | ProgramQuery
     missing: int
     n_classes: int = 0
     readout: Tensor | None = None
+    rows: dict[int, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
 
 @dataclass(eq=False)
 class _Group:
-    """Rows that may share a batch: same masking and length, or same heatmap method."""
+    """Rows that may share a batch: same masking and length, or same program."""
 
     length: int
     rows: int = 0
@@ -210,7 +226,11 @@ class Engine:
         except Exception as error:
             self._failed(key, group, entries, error)
             return
-        self._launched.append(_Batch(group.length, entries, _to_host(readout), clock.stop()))
+        if isinstance(entries[0][0].query, ProgramQuery):
+            self._hand_out(group.length, entries, readout, clock.stop().seconds())
+        else:
+            batch = _Batch(group.length, entries, _to_host(readout), clock.stop())
+            self._launched.append(batch)
 
     def _settle(self, batch: _Batch) -> None:
         seconds = batch.clock.seconds()
@@ -235,12 +255,12 @@ class Engine:
             self._in_flight -= 1
             done(stop.value)
             return
-        if isinstance(query, HeatmapQuery):
-            height, width = self.model.input_hw
-            length = 4 * max(1, height * width // 256)  # activations are kept for gradients
-            group = self._groups[(query.method, length)]
+        if isinstance(query, ProgramQuery):
+            length = query.program.tokens(self.model)
+            group = self._groups[(query.program, length)]
             group.length = length
-            group.put(_Answer(task, done, query, missing=1), torch.zeros(1, dtype=torch.long))
+            rows = torch.arange(len(query.rows))
+            group.put(_Answer(task, done, query, missing=len(rows)), rows)
             return
         pending = _Answer(task, done, query, missing=len(query.coalitions_CN))
         lengths_C = query.masking.lengths(self.model, query.prepared, query.coalitions_CN)
@@ -249,8 +269,8 @@ class Engine:
             group.length = max(1, length)
             group.put(pending, (lengths_C == length).nonzero().flatten())
 
-    def _forward(self, key: Any, entries: list[tuple[_Answer, Tensor]]) -> Tensor:
-        """Answers to all entries' rows, concatenated, on the device."""
+    def _forward(self, key: Any, entries: list[tuple[_Answer, Tensor]]) -> Any:
+        """Answers to all entries' rows: read-outs (B, R) on the device, or a program's list."""
         kind, length = key
         rows = sum(len(rows) for _, rows in entries)
         counted = self._flops_per_row[kind]
@@ -263,13 +283,11 @@ class Engine:
         self.counters.flops += round(rows * _quadratic(counted, length))
         return result
 
-    def _compute(self, entries: list[tuple[_Answer, Tensor]]) -> Tensor:
+    def _compute(self, entries: list[tuple[_Answer, Tensor]]) -> Any:
         query = entries[0][0].query
-        if isinstance(query, HeatmapQuery):
-            queries = [answer.query for answer, _ in entries]
-            images_BCHW = torch.stack([q.image_CHW for q in queries])
-            images_BCHW = images_BCHW.to(self.model.device, self.model.dtype)
-            return query.method.heatmaps(self.model, images_BCHW, [q.target for q in queries])
+        if isinstance(query, ProgramQuery):
+            asked = [answer.query.rows[i] for answer, rows in entries for i in rows.tolist()]
+            return query.program.run(self.model, asked, self._spent)
         parts = [(a.query.prepared, a.query.coalitions_CN[rows]) for a, rows in entries]
         classes = [a.query.classes for a, rows in entries for _ in range(len(rows))]
         with torch.inference_mode():
@@ -278,14 +296,27 @@ class Engine:
                 answer.n_classes = logits_BK.shape[1]
             return read_out(logits_BK, classes)
 
+    def _spent(self, forwards: int) -> None:
+        self.counters.forwards += forwards
+
+    def _hand_out(self, length: int, entries: list, answers: list[Any], seconds: float) -> None:
+        """Give a program's answers to those who asked."""
+        self.counters.batches += 1
+        self.counters.tokens += len(answers) * length
+        self.counters.seconds += seconds
+        source = iter(answers)
+        for answer, rows in entries:
+            answer.rows.update((i, next(source)) for i in rows.tolist())
+            answer.seconds += seconds * len(rows) / len(answers)
+            answer.missing -= len(rows)
+            if not answer.missing:
+                found = [answer.rows[i] for i in range(len(answer.rows))]
+                self._advance(answer.task, answer.done, (found, answer.seconds))
+
     def _scatter(self, length: int, entries: list, readout_BR: Tensor, seconds: float) -> None:
         counters, total = self.counters, len(readout_BR)
         counters.batches += 1
-        first = entries[0][0].query
-        passes = (
-            first.method.evaluations(1, ["insertion"]) if isinstance(first, HeatmapQuery) else 1
-        )
-        counters.forwards += total * passes
+        counters.forwards += total
         counters.tokens += total * length
         counters.seconds += seconds
         start = 0
@@ -294,9 +325,6 @@ class Engine:
             start += len(rows)
             answer.seconds += seconds * len(rows) / total
             answer.missing -= len(rows)
-            if isinstance(answer.query, HeatmapQuery):
-                self._advance(answer.task, answer.done, (part[0], answer.seconds))
-                continue
             wide, widest = len(answer.query.classes), (part.shape[1] - 1) // 2
             if answer.readout is None:
                 answer.readout = part.new_empty(len(answer.query.coalitions_CN), 2 * wide + 1)

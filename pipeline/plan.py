@@ -38,7 +38,8 @@ class Plan:
 
 def plan(evaluation: Evaluation, refs: Sequence[SampleRef], *, timed_images: int) -> list[Plan]:
     """Time rows on the first readable images; one Plan a method."""
-    n_players = evaluation.check()
+    evaluation.check()
+    n_players = evaluation.n_players
     images = list(islice(_readable(evaluation, refs), timed_images))
     if not images:
         raise ValueError("none of the first images can be read")

@@ -1,7 +1,7 @@
 """Rows as durable Parquet: one staged file an image, sealed into parts that readers see.
 
-    <out>/staging/<hash of image and its rows>.parquet   written by a worker when an image is done
-    <out>/results/<dataset>-<hash of contents>.parquet   sealed from staged files by the driver
+    <out>/staging/<kind>/<hash of image and its rows>.parquet   by a worker when an image is done
+    <out>/<kind>/<dataset>-<hash of contents>.parquet           sealed from those by the driver
 
 A file is written under a dot name, fsynced, renamed, its folder fsynced (object stores: one put),
 so it is whole or absent. Names derive from contents, so a late or repeated write changes nothing. A
@@ -26,8 +26,25 @@ import pyarrow.parquet as pq
 
 from pipeline import UsageError
 
-Identity = tuple[str, str, str, str]
-"""What makes a row one and the same: (shard, key, fingerprint, objective)."""
+Identity = tuple[Any, ...]
+"""What makes a row one and the same: (shard, key, fingerprint, and the kind's `part`)."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of rows: the folder of its parts, its columns, the one that tells apart the rows of
+    one image and fingerprint, and the job that makes them."""
+
+    folder: str
+    schema: pa.Schema
+    part: str
+    job: str
+
+    @property
+    def identity(self) -> list[str]:
+        """Columns of an Identity."""
+        return ["shard", "key", "fingerprint", self.part]
+
 
 SCHEMA = pa.schema(
     [
@@ -53,14 +70,18 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
+CURVES = Kind("results", SCHEMA, "objective", "jobs.evaluate")
+"""Orders and their insertion and deletion curves."""
+
 METADATA_KEY = b"pixel_quorum"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory: a local path or an fsspec URL."""
+    """A run directory, a local path or an fsspec URL, and the kind of rows wanted of it."""
 
     out: str
+    kind: Kind = CURVES
 
     @cached_property
     def _place(self) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -84,42 +105,42 @@ class Run:
 
     def stage(self, rows: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> str:
         """Write one image's rows durably; returns the staged file's name."""
-        name = f"{_digest(_identity(row) for row in rows)}.parquet"
-        self.write(self.path("staging", name), encode(rows, metadata))
+        name = f"{_digest(self._identities(rows))}.parquet"
+        self.write(self._staging(name), encode(rows, metadata, self.kind.schema))
         return name
 
     def staged(self) -> list[str]:
         """Names of staged files."""
-        return _names(self.fs, self.path("staging"))
+        return _names(self.fs, self._staging())
 
     def sealed(self) -> list[str]:
         """Names of parts."""
-        return _names(self.fs, self.path("results"))
+        return _names(self.fs, self.path(self.kind.folder))
 
     def seal(self, names: Sequence[str], committed: set[Identity]) -> None:
         """Make staged files parts, one for each way they were made; drop rows that parts hold."""
         made: dict[bytes, list[pa.Table]] = {}
         for name in names:
-            table = self.read_file(self.path("staging", name))
-            identities = [_identity(row) for row in table.select(_IDENTITY).to_pylist()]
+            table = self.read_file(self._staging(name))
+            identities = self._identities(table.select(self.kind.identity).to_pylist())
             fresh = table.filter(pa.array([i not in committed for i in identities]))
             committed.update(identities)
             if len(fresh):
                 made.setdefault(table.schema.metadata[METADATA_KEY], []).append(fresh)
         for tables in made.values():
             table = pa.concat_tables(tables)
-            digest = _digest(_identity(row) for row in table.select(_IDENTITY).to_pylist())
+            digest = _digest(self._identities(table.select(self.kind.identity).to_pylist()))
             dataset = _safe(table["dataset"][0].as_py())
-            self.write(self.path("results", f"{dataset}-{digest}.parquet"), _to_bytes(table))
+            self.write(self._part(f"{dataset}-{digest}.parquet"), _to_bytes(table))
         for name in names:
-            self.fs.rm_file(self.path("staging", name))
+            self.fs.rm_file(self._staging(name))
 
     def committed(self) -> set[Identity]:
         """Identities of all rows in parts."""
         found: set[Identity] = set()
         for name in self.sealed():
-            table = self.read_file(self.path("results", name), columns=_IDENTITY)
-            columns = [table[column].to_pylist() for column in _IDENTITY]
+            table = self.read_file(self._part(name), columns=self.kind.identity)
+            columns = [table[column].to_pylist() for column in self.kind.identity]
             found.update(zip(*columns, strict=True))
         return found
 
@@ -137,15 +158,16 @@ class Run:
         """All rows of all parts. Raises UsageError where there are none."""
         names = self.sealed()
         if not names:
-            raise UsageError(f"out={self.out}: no results there; run jobs.evaluate first")
-        tables = [self.read_file(self.path("results", n), columns) for n in names]
+            folder, job = self.kind.folder, self.kind.job
+            raise UsageError(f"out={self.out}: no {folder} there; run {job} first")
+        tables = [self.read_file(self._part(n), columns) for n in names]
         return pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
 
     def metadata(self) -> list[dict[str, Any]]:
         """What the parts say of how they were made, one entry a part."""
         entries = []
         for name in self.sealed():
-            with self.fs.open(self.path("results", name), "rb") as file:
+            with self.fs.open(self._part(name), "rb") as file:
                 entries.append(json.loads(pq.read_schema(file).metadata[METADATA_KEY]))
         return entries
 
@@ -186,22 +208,26 @@ class Run:
         if merged := {k: v for k, v in sizes.items() if k not in known}:
             self.write(path, json.dumps(known | merged, indent=1).encode())
 
+    def _part(self, name: str) -> str:
+        return self.path(self.kind.folder, name)
 
-_IDENTITY = ["shard", "key", "fingerprint", "objective"]
+    def _staging(self, *name: str) -> str:
+        return self.path("staging", self.kind.folder, *name)
 
-
-def _identity(row: dict[str, Any]) -> Identity:
-    return row["shard"], row["key"], row["fingerprint"], row["objective"]
+    def _identities(self, rows: Iterable[dict[str, Any]]) -> list[Identity]:
+        return [tuple(row[column] for column in self.kind.identity) for row in rows]
 
 
 def _digest(identities: Iterable[Identity]) -> str:
     return hashlib.sha256(json.dumps(sorted(identities)).encode()).hexdigest()[:24]
 
 
-def encode(rows: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> bytes:
+def encode(
+    rows: Sequence[dict[str, Any]], metadata: dict[str, Any], schema: pa.Schema = SCHEMA
+) -> bytes:
     """Rows as a Parquet file with its metadata; columns that a row lacks are null."""
-    columns = {name: [row.get(name) for row in rows] for name in SCHEMA.names}
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+    columns = {name: [row.get(name) for row in rows] for name in schema.names}
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
     return _to_bytes(pa.Table.from_pydict(columns, schema=schema))
 
 

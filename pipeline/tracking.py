@@ -15,7 +15,9 @@ import numpy as np
 import wandb
 
 from pipeline.aggregate import Aggregate
-from pipeline.results import Run
+from pipeline.results import CURVES, Run
+from pipeline.undesirable.aggregate import MaskAggregate
+from pipeline.undesirable.evaluate import MASKS
 from pipeline.workers import Report
 
 logger = logging.getLogger(__name__)
@@ -40,18 +42,49 @@ def log_evaluation(settings: Mapping[str, Any], report: Report) -> None:
     _tracked(settings, "evaluate", dict(settings), log)
 
 
-def log_aggregation(settings: Mapping[str, Any], found: Aggregate) -> None:
-    """Curves as charts over `fraction`, the summary as a table, AUCs with intervals as summary."""
+def log_aggregation(
+    settings: Mapping[str, Any], found: Aggregate | None, masks: MaskAggregate | None
+) -> None:
+    """Curves as charts over `fraction`; AUCs and phi with intervals as summary; tables of both."""
     place = Run(settings["out"])
     folder = place.path("wandb-runs")
     runs = [] if not place.fs.exists(folder) else place.fs.ls(folder, detail=False)
     config = {
         "aggregate": dict(settings),
         "evaluation_runs": sorted(Path(name).stem for name in runs),
-        "evaluations": [_unique["config"] for _unique in _configs(place)],
+        "evaluations": [
+            made["config"]
+            for kind, there in ((CURVES, found), (MASKS, masks))
+            if there
+            for made in _configs(Run(settings["out"], kind))
+        ],
     }
 
     def log(run: Any) -> None:
+        if found:
+            log_curves(run, found)
+        if masks:
+            log_masks(run, masks)
+        results = wandb.Artifact(_safe(f"results-{Path(settings['out']).name}"), type="results")
+        location = str(Path(settings["out"]).resolve()) if place.is_local else settings["out"]
+        prefix = "file://" if place.is_local else ""
+        for kind, there in ((CURVES, found), (MASKS, masks)):
+            if there:
+                results.add_reference(f"{prefix}{location}/{kind.folder}", checksum=False)
+        run.log_artifact(results)
+
+    def log_masks(run: Any, masks: MaskAggregate) -> None:
+        good = [group.summary for group in masks.groups if group.summary["n"]]
+        if good:
+            rows = [list(summary.values()) for summary in good]
+            run.log({"undesirable": wandb.Table(columns=list(good[0]), data=rows)})
+        for summary in good:
+            name = f"{summary['method']}/{summary['model']}"
+            for column in ("phi", "phi_ratio", "undesirable"):
+                for suffix in ("", "_low", "_high"):
+                    run.summary[f"{name}/{column}{suffix}"] = summary[column + suffix]
+
+    def log_curves(run: Any, found: Aggregate) -> None:
         run.define_metric("fraction")
         run.define_metric("curve/*", step_metric="fraction")
         for i, fraction in enumerate(found.groups[0].fraction_G):
@@ -80,11 +113,6 @@ def log_aggregation(settings: Mapping[str, Any], found: Aggregate) -> None:
             for column in ("auc_probability", "auc_top1"):
                 for suffix in ("", "_low", "_high"):
                     run.summary[f"{name}/{column}{suffix}"] = group.summary[column + suffix]
-        results = wandb.Artifact(_safe(f"results-{Path(settings['out']).name}"), type="results")
-        location = str(Path(settings["out"]).resolve()) if place.is_local else settings["out"]
-        prefix = "file://" if place.is_local else ""
-        results.add_reference(f"{prefix}{location}/results", checksum=False)
-        run.log_artifact(results)
 
     _tracked(settings, "aggregate", config, log)
 

@@ -165,7 +165,7 @@ def test_evaluations_count_the_forwards(tiny_model, aug_smooth, forwards):
     task = arena.attribute(method, Zero(), game, ["insertion"])
     next(task)
     with pytest.raises(StopIteration) as stop:
-        task.send((heatmap_HW, 0.0))
+        task.send(([heatmap_HW], 0.0))
     assert stop.value.value[0]["insertion"].evaluations == forwards
 
 

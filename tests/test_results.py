@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UsageError
-from pipeline.evaluate import fingerprint
 from pipeline.results import METADATA_KEY, SCHEMA, Run
+from pipeline.work import fingerprint
 
 
 def row(key: str, method: str = "m", **more) -> dict:
@@ -67,7 +67,7 @@ def test_no_trace_of_a_write_that_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         run.stage([row("a")], {})
-    assert os.listdir(tmp_path / "staging") == []
+    assert os.listdir(tmp_path / "staging" / "results") == []
 
 
 def test_object_stores_take_one_put():

@@ -246,7 +246,7 @@ def wait_for_files(process: subprocess.Popen, out: Path, count: int) -> None:
     """Until so many images are durable."""
     until = time.monotonic() + 240
     while time.monotonic() < until:
-        staged = [p for p in out.glob("staging/*.parquet") if not p.name.startswith(".")]
+        staged = [p for p in out.glob("staging/results/*.parquet") if not p.name.startswith(".")]
         if len(staged) + (len(rows(out)) if list(out.glob("results/*.parquet")) else 0) >= count:
             return
         assert process.poll() is None, process.stdout.read()
@@ -278,7 +278,7 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
     process.kill()
     process.wait()
     time.sleep(6)  # its actors notice and die; until then they may still commit
-    staged = [str(p) for p in out.glob("staging/*.parquet") if not p.name.startswith(".")]
+    staged = [str(p) for p in out.glob("staging/results/*.parquet") if not p.name.startswith(".")]
     query = "select key, method, objective from read_parquet($files)"
     durable = set(duckdb.execute(query, {"files": staged}).fetchall()) if staged else set()
     sealed = by_identity(out) if list(out.glob("results/*.parquet")) else {}

@@ -14,7 +14,10 @@ VITS = {
     "average beside a class token": ("test_vit", {"global_pool": "avg"}),
     "distilled": ("deit_tiny_distilled_patch16_224", {"depth": 2}),
     "one block": ("test_vit", {"depth": 1, "qkv_bias": False}),
-    "norms and scales": ("test_vit", {"qk_norm": True, "scale_attn_norm": True, "init_values": 0.5}),
+    "norms and scales": (
+        "test_vit",
+        {"qk_norm": True, "scale_attn_norm": True, "init_values": 0.5},
+    ),
     "another block": ("test_vit", {"block_fn": ResPostBlock, "init_values": 0.5}),
 }
 

@@ -1,8 +1,10 @@
 """WebDataset tars as random-access samples: index a tar once, then read members by byte offset."""
 
 import glob
+import itertools
 import json
 import logging
+import random
 import re
 import tarfile
 from collections.abc import Iterator
@@ -29,8 +31,8 @@ class Shards:
     `label`: the member that holds the class index (`cls`) or, as `json.<field>`, a field of it.
     `class_names`: `imagenet`, a JSON list or a text file with one name a line, or None.
     `keys`: a text file of `<shard> <key>` lines (jobs.select writes one): only these samples.
-    `limit`: only the first so many samples. `exif`: turn images as their EXIF tag says (timm and
-    torchvision do not).
+    `limit`: only so many samples, the first or, with `seed`, a random choice. `exif`: turn images
+    as their EXIF tag says (timm and torchvision do not).
     """
 
     name: str
@@ -39,11 +41,16 @@ class Shards:
     class_names: str | None = None
     keys: str | None = None
     limit: int | None = None
+    seed: int | None = None
     exif: bool = False
 
     def __post_init__(self):
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"dataset.limit={self.limit}: give a positive number, or null for all")
+        if self.seed is not None and self.limit is None:
+            raise UsageError(
+                f"dataset.seed={self.seed} draws a choice: give dataset.limit, its size"
+            )
         if self.label != "cls" and not self.label.startswith("json."):
             raise UsageError(f"dataset.label={self.label!r}: use 'cls' or 'json.<field>'")
 
@@ -63,16 +70,19 @@ class Shards:
         return urls
 
     def index(self) -> Iterator[SampleRef]:
-        """Locate every sample, shard by shard, in tar order."""
-        found, listed = 0, self._listed()
-        for url in self.urls():
-            for ref in index_tar(url):
-                if listed is not None and (ref.shard, ref.key) not in listed:
-                    continue
-                if found == self.limit:
-                    return
-                found += 1
-                yield ref
+        """Locate the samples, shard by shard, in tar order."""
+        listed = self._listed()
+        refs = (
+            ref
+            for url in self.urls()
+            for ref in index_tar(url)
+            if listed is None or (ref.shard, ref.key) in listed
+        )
+        if self.limit is None or self.seed is None:
+            return itertools.islice(refs, self.limit)
+        every = list(refs)
+        chosen = random.Random(self.seed).sample(range(len(every)), min(self.limit, len(every)))
+        return iter([every[i] for i in sorted(chosen)])
 
     def read(self, ref: SampleRef) -> Sample:
         """Bytes and label of one sample.

@@ -12,6 +12,12 @@ from pipeline.models import Model
 PIXELS_PER_TOKEN = 256
 
 
+def image_tokens(model: Model) -> int:
+    """What a whole image weighs in the engine's budget."""
+    height, width = model.input_hw
+    return max(1, height * width // PIXELS_PER_TOKEN)
+
+
 class Prepared(NamedTuple):
     """One image, its fill and its regions, on the model's device."""
 
@@ -35,8 +41,7 @@ class PixelMasking(ABC):
 
     def lengths(self, model: Model, prepared: Prepared, coalitions_CN: Tensor) -> Tensor:
         """Every row is a whole image."""
-        height, width = model.input_hw
-        return torch.full((len(coalitions_CN),), max(1, height * width // PIXELS_PER_TOKEN))
+        return torch.full((len(coalitions_CN),), image_tokens(model))
 
     def logits(self, model: Model, parts: list[Part]) -> Tensor:
         """Compose the masked images on the device and run the model on all of them."""

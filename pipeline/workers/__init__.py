@@ -19,9 +19,9 @@ import ray
 from pipeline import UsageError, config
 from pipeline.data import SampleRef
 from pipeline.engine import Counters
-from pipeline.evaluate import Evaluation, Wanted
 from pipeline.progress import Progress
 from pipeline.results import Identity, Run
+from pipeline.work import Wanted, Work
 from pipeline.workers.driver import Driver, Lease, connect
 
 logger = logging.getLogger(__name__)
@@ -37,24 +37,33 @@ class Report:
     counters: Counters
     seconds: float
 
+    def text(self) -> str:
+        """A line of it."""
+        spent = self.counters
+        return (
+            f"{self.computed} images in {self.seconds:.0f} s: {spent.forwards:,} forwards, "
+            f"{spent.forwards / self.seconds:.0f} forwards/s, "
+            f"{spent.flops / self.seconds / 1e9:,.0f} GFLOP/s, {self.failed_rows} rows failed"
+        )
+
 
 def run(settings: Mapping[str, Any]) -> Report:
     """Bring every requested row into being: compute those that `out` does not hold yet.
 
     Raises UsageError for settings that cannot work, before any worker starts.
     """
-    evaluation = config.build(settings)
-    n_players = evaluation.check()
-    place = Run(settings["out"])
-    refs = list(evaluation.data.index())
+    work = config.build(settings)
+    work.check()
+    place = Run(settings["out"], work.kind)
+    refs = list(work.data.index())
     if not refs:
         raise UsageError(f"dataset.shards: no samples in {settings['dataset']['shards']}")
     place.check_shards(_shard_sizes(refs))
     committed = place.committed()
     place.seal(place.staged(), committed)
-    leases = _missing(evaluation, refs, committed)
+    leases = _missing(work, refs, committed)
     rows = sum(len(lease.wanted) for lease in leases)
-    total = len(refs) * len(evaluation.wanted)
+    total = len(refs) * len(work.wanted)
     print(
         f"{settings['out']}: {total - rows} of {total} rows are there; "
         + (f"computing {rows} rows of {len(leases)} images" if rows else "nothing to compute"),
@@ -63,11 +72,11 @@ def run(settings: Mapping[str, Any]) -> Report:
     started = time.monotonic()
     if not leases:
         return Report(images=len(refs), computed=0, failed_rows=0, counters=Counters(), seconds=0.0)
-    forwards = sum(evaluation.forwards(lease.wanted, n_players) for lease in leases)
+    forwards = sum(work.forwards(lease.wanted) for lease in leases)
     connect(settings["cluster"])
     try:
         with Progress(images=len(leases), forwards=forwards) as progress:
-            driver = Driver(settings, evaluation, leases, committed, progress)
+            driver = Driver(settings, work, leases, committed, progress)
             driver.evaluate()
     finally:
         ray.shutdown()
@@ -80,17 +89,15 @@ def run(settings: Mapping[str, Any]) -> Report:
     )
 
 
-def _missing(
-    evaluation: Evaluation, refs: list[SampleRef], committed: set[Identity]
-) -> list[Lease]:
+def _missing(work: Work, refs: list[SampleRef], committed: set[Identity]) -> list[Lease]:
     """A lease for each image that lacks rows, over just those rows."""
-    prints = evaluation.fingerprints
+    prints = work.fingerprints
     leases = []
     for ref in refs:
         wanted: Wanted = [
-            (method, objective)
-            for method, objective in evaluation.wanted
-            if (ref.shard, ref.key, prints[method], objective) not in committed
+            (method, part)
+            for method, part in work.wanted
+            if (ref.shard, ref.key, prints[method], part) not in committed
         ]
         if wanted:
             leases.append(Lease(ref, wanted))

@@ -15,8 +15,8 @@ import torch
 from pipeline import config
 from pipeline.data import SampleRef
 from pipeline.engine import Counters, Engine
-from pipeline.evaluate import Wanted
 from pipeline.results import Run
+from pipeline.work import Wanted
 
 
 class Worker:
@@ -25,11 +25,11 @@ class Worker:
     def __init__(self, settings: Mapping[str, Any], threads: int):
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         torch.set_num_threads(threads)
-        self.evaluation = config.build(settings, device)
-        self.metadata = config.provenance(settings, self.evaluation)
-        self.run = Run(settings["out"])
+        self.work = config.build(settings, device)
+        self.metadata = config.provenance(settings, self.work)
+        self.run = Run(settings["out"], self.work.kind)
         self.engine = Engine(
-            self.evaluation.model, tokens_per_batch=settings["engine"]["tokens_per_batch"]
+            self.work.model, tokens_per_batch=settings["engine"]["tokens_per_batch"]
         )
         self.settings = settings
         self.inbox: queue.SimpleQueue = queue.SimpleQueue()
@@ -38,20 +38,20 @@ class Worker:
 
     async def ready(self) -> int:
         """Images that this actor wants in flight."""
-        evaluation, fixed = self.evaluation, self.settings["engine"]["images_in_flight"]
-        n_players = evaluation.check()
-        return fixed or self.engine.window(n_players // 2, evaluation.shortest_row())
+        self.work.check()
+        fixed = self.settings["engine"]["images_in_flight"]
+        return fixed or self.engine.window(*self.work.first_query())
 
     async def evaluate(self, ref: SampleRef, wanted: Wanted) -> tuple[str, int]:
         """Compute and stage one image's rows; returns the staged file and the rows that failed."""
         loop = asyncio.get_running_loop()
         try:
-            sample, image_CHW = await asyncio.to_thread(self.evaluation.read, ref)
+            sample, image_CHW = await asyncio.to_thread(self.work.read, ref)
         except Exception as error:
-            rows = self.evaluation.failures(ref.shard, ref.key, wanted, error)
+            rows = self.work.failures(ref.shard, ref.key, wanted, error)
         else:
             future = loop.create_future()
-            self.inbox.put((self.evaluation.explain(sample, image_CHW, wanted), loop, future))
+            self.inbox.put((self.work.explain(sample, image_CHW, wanted), loop, future))
             rows = await future
         name = await asyncio.to_thread(self.run.stage, rows, self.metadata)
         return name, sum(row["status"] != "ok" for row in rows)

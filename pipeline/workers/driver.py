@@ -14,8 +14,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from pipeline import UsageError, config
 from pipeline.data import SampleRef
 from pipeline.engine import MALLOC, Counters
-from pipeline.evaluate import Evaluation, Wanted
 from pipeline.results import Identity, Run
+from pipeline.work import Wanted, Work
 from pipeline.workers.actor import Worker
 
 IMAGES_PER_PART = 256
@@ -76,16 +76,16 @@ class Driver:
     def __init__(
         self,
         settings: Mapping[str, Any],
-        evaluation: Evaluation,
+        work: Work,
         leases: Sequence[Lease],
         committed: set[Identity],
         progress: Progress,
     ):
         self.settings = settings
         self.cluster = settings["cluster"]
-        self.evaluation = evaluation
-        self.metadata = config.provenance(settings, evaluation)
-        self.run = Run(settings["out"])
+        self.work = work
+        self.metadata = config.provenance(settings, work)
+        self.run = Run(settings["out"], work.kind)
         self.todo: deque[Lease] = deque(leases)
         self.suspects: deque[Lease] = deque()
         self.committed = committed
@@ -219,7 +219,7 @@ class Driver:
         for lease, _ in actor.leases.values():
             lease.deaths += 1
             if alone and lease.deaths >= self.cluster["tries"]:
-                rows = self.evaluation.failures(
+                rows = self.work.failures(
                     lease.ref.shard,
                     lease.ref.key,
                     lease.wanted,

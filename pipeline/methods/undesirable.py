@@ -1,0 +1,274 @@
+"""Undesirable pixels: a mask whose blurred part raises the target's probability, by Adam.
+
+F-TC and F-NTC (Kang et al., arXiv:1909.12446, eqs. 3 to 7). A mask M holds a value per cell, 1 =
+keep, 0 = blurred; M' is M enlarged to the input, and Q = X M' + h(X) (1 - M') what the model sees.
+With f the probabilities, dz the change of the logits against the plain image and k the target:
+
+    base    -f_k(Q) + R(M)
+    F-TC    -f_k(Q) + R(M) + gamma |mean of dz_i over i != k|
+    F-NTC   1 - f_k(Q) + R(M) + gamma |dz_k|
+    R(M)  = tv_weight mean over cells of (|dx|^beta + |dy|^beta)^(1/beta) + l1_weight mean(1 - M)
+
+Losses of all rows are summed and Adam works element by element, so a batch equals its rows alone.
+The objective has kinks wherever cells are equal or logits are where they were, and steps amplify
+rounding a thousandfold: rows agree only where the model computes them bit for bit alike. Matrix
+products do for batches of 4 rows or more on the CPUs measured, so smaller ones are filled up.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+from torchvision.transforms.functional import gaussian_blur
+
+from pipeline import UsageError
+from pipeline.methods import OBJECTIVES, Objective
+from pipeline.models import Model
+
+Anchor = Literal["none", "others", "target"]
+ROOM = {"tv": 1e-8, "norm": 1e-12}
+"""Added under roots, whose gradient at 0 is infinite; what it adds to the value is taken off."""
+FEWEST = 4
+"""Rows that a batch is filled up to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undesirable:
+    """One variant with its hyper-parameters; the defaults are the paper's, where it gives them.
+
+    `anchor`: which logits are held: `none` (base), `others` (F-TC, their mean), `target` (F-NTC).
+    `rate` falls to 0 over the steps (`decay`: `linear`), so that the last mask does not oscillate
+    by a tenth, or stays (`none`, as printed).
+    `reduction`: of R over cells, `mean` or `sum` (printed, but cannot give the published masks).
+    `tv`: `root` as above, or `plain`, mean |dx|^beta + mean |dy|^beta.
+    `norm` of the others' change: of its `mean`, or the root mean square over classes, `rms`.
+    `score`: the target's `probability`, or `log_probability`.
+    `start`: `ones`, or `uniform` in [0.9, 1). `noise`: standard deviation of what is added to the
+    normalised Q at each step. `seed` decides both, with the sample's key and the trial.
+    `kernel`, `sigma`: of the blur h, reflected at the border, in pixels.
+    """
+
+    anchor: Anchor = "none"
+    gamma: float = 0.3
+    tv_weight: float = 1.7
+    l1_weight: float = 3.0
+    beta: float = 2.0
+    cells: int = 28
+    steps: int = 200
+    rate: float = 0.1
+    decay: Literal["linear", "none"] = "linear"
+    reduction: Literal["mean", "sum"] = "mean"
+    tv: Literal["root", "plain"] = "root"
+    norm: Literal["mean", "rms"] = "mean"
+    score: Literal["probability", "log_probability"] = "probability"
+    start: Literal["ones", "uniform"] = "ones"
+    noise: float = 0.0
+    kernel: int = 11
+    sigma: float = 5.0
+    align_corners: bool = True
+    seed: int = 0
+
+    searches: ClassVar[bool] = False
+
+    def __post_init__(self):
+        for name in ("anchor", "decay", "reduction", "tv", "norm", "score", "start"):
+            known = get_args(type(self).__annotations__[name])
+            if (value := getattr(self, name)) not in known:
+                raise UsageError(f"{name}={value!r}: use one of {list(known)}")
+        for name in ("cells", "steps", "rate", "kernel", "sigma"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name}={getattr(self, name)}: give a positive number")
+        if self.beta < 1:
+            raise UsageError(f"beta={self.beta}: give 1 or more")
+        if self.kernel % 2 == 0:
+            raise UsageError(f"kernel={self.kernel}: give an odd number of pixels")
+        for name in ("gamma", "tv_weight", "l1_weight", "noise"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name}={getattr(self, name)}: give 0 or more")
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """As a heatmap: one order for both, the pixels that are best kept first."""
+        return OBJECTIVES
+
+    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+        """A forward a step, each with one backward; the plain image and the last mask besides."""
+        return self.steps + 2
+
+    @property
+    def batch(self) -> "Undesirable":
+        """Variants with the same `batch` can share one: weights and anchor are each row's own."""
+        return replace(self, anchor="none", gamma=0.0, tv_weight=0.0, l1_weight=0.0)
+
+    def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
+        """M' (B, H, W): the most undesirable pixels are the least important."""
+        seeds = [self.seed] * len(targets)
+        found = optimise(model, images_BCHW, targets, [self] * len(targets), seeds)
+        return self.enlarge(found.mask_Bcc, model.input_hw)
+
+    def blur(self, images_BCHW: Tensor) -> Tensor:
+        """h(X), (B, C, H, W)."""
+        return gaussian_blur(images_BCHW, [self.kernel, self.kernel], [self.sigma, self.sigma])
+
+    def enlarge(self, mask_Bcc: Tensor, hw: tuple[int, int]) -> Tensor:
+        """M' (B, H, W) of M (B, cells, cells), bilinear."""
+        mask_B1HW = interpolate(
+            mask_Bcc[:, None], hw, mode="bilinear", align_corners=self.align_corners
+        )
+        return mask_B1HW[:, 0]
+
+    def perturb(self, images_BCHW: Tensor, blurred_BCHW: Tensor, mask_Bcc: Tensor) -> Tensor:
+        """Q (B, C, H, W)."""
+        mask_B1HW = self.enlarge(mask_Bcc, (images_BCHW.shape[2], images_BCHW.shape[3]))[:, None]
+        return torch.lerp(blurred_BCHW, images_BCHW, mask_B1HW)
+
+
+class Masks(NamedTuple):
+    """What optimisation found for B rows, on the model's device.
+
+    `mask_Bcc` after the last step, `best_Bcc` the iterate of the least loss, `loss_BT` the loss
+    before each step, `final_B` after the last one, `ones_B` at M = 1, `plain_BK` the logits of
+    the images; the last three without noise.
+    """
+
+    mask_Bcc: Tensor
+    best_Bcc: Tensor
+    loss_BT: Tensor
+    final_B: Tensor
+    ones_B: Tensor
+    plain_BK: Tensor
+    logits_BK: Tensor
+
+
+def optimise(
+    model: Model,
+    images_BCHW: Tensor,
+    targets: Sequence[int],
+    variants: Sequence[Undesirable],
+    seeds: Sequence[int],
+    spent: Callable[[int], None] = lambda forwards: None,
+) -> Masks:
+    """Masks of B rows together; `variants` share their `batch`, `seeds` drive start and noise.
+
+    `spent` is told of every batch of forwards. The model must compute in fp32.
+    """
+    how, rows = variants[0].batch, len(images_BCHW)
+    if rows < FEWEST:
+        more = [0] * (FEWEST - rows)
+        found = optimise(
+            model,
+            torch.cat([images_BCHW, images_BCHW[more]]),
+            [*targets, *(targets[i] for i in more)],
+            [*variants, *(variants[i] for i in more)],
+            [*seeds, *(seeds[i] for i in more)],
+            lambda forwards: spent(rows),
+        )
+        return Masks(*(tensor[:rows] for tensor in found))
+    if any(variant.batch != how for variant in variants):
+        raise ValueError("variants of one batch may differ in anchor and weights only")
+    if model.dtype != torch.float32:
+        raise ValueError("masks are optimised in fp32; use engine.precision=fp32")
+    device = model.device
+    images_BCHW = images_BCHW.to(device)
+    blurred_BCHW = how.blur(images_BCHW)
+    randoms = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    mask_Bcc = torch.ones(rows, how.cells, how.cells, device=device)
+    if how.start == "uniform":
+        drawn = [torch.rand(how.cells, how.cells, generator=g, device=device) for g in randoms]
+        mask_Bcc = 0.9 + 0.1 * torch.stack(drawn)
+    with torch.no_grad():
+        plain_BK = model.module(images_BCHW)
+    spent(rows)
+    loss_of = _Loss(variants, targets, plain_BK)
+    ones_B = loss_of(torch.ones_like(mask_Bcc), plain_BK)
+    best_Bcc, best_B = mask_Bcc.clone(), torch.full((rows,), torch.inf, device=device)
+    losses = []
+    mask_Bcc.requires_grad_(True)
+    adam = torch.optim.Adam([mask_Bcc], lr=how.rate)
+    for step in range(how.steps):
+        with torch.enable_grad():
+            seen_BCHW = how.perturb(images_BCHW, blurred_BCHW, mask_Bcc)
+            if how.noise:
+                shape = seen_BCHW.shape[1:]
+                noise = [torch.randn(shape, generator=g, device=device) for g in randoms]
+                seen_BCHW = seen_BCHW + how.noise * torch.stack(noise)
+            loss_B = loss_of(mask_Bcc, model.module(seen_BCHW))
+            mask_Bcc.grad = None
+            loss_B.sum().backward()
+        _keep_best(best_Bcc, best_B, mask_Bcc, loss_B)
+        losses.append(loss_B.detach())
+        if how.decay == "linear":
+            adam.param_groups[0]["lr"] = how.rate * (1 - step / how.steps)
+        adam.step()
+        with torch.no_grad():
+            mask_Bcc.clamp_(0, 1)
+        spent(rows)
+    mask_Bcc = mask_Bcc.detach()
+    with torch.no_grad():
+        logits_BK = model.module(how.perturb(images_BCHW, blurred_BCHW, mask_Bcc))
+        final_B = loss_of(mask_Bcc, logits_BK)
+    spent(rows)
+    _keep_best(best_Bcc, best_B, mask_Bcc, final_B)
+    return Masks(mask_Bcc, best_Bcc, torch.stack(losses, 1), final_B, ones_B, plain_BK, logits_BK)
+
+
+class _Loss:
+    """Each row's loss, (B,), for masks and the logits that they lead to."""
+
+    def __init__(self, variants: Sequence[Undesirable], targets: Sequence[int], plain_BK: Tensor):
+        device, self.how = plain_BK.device, variants[0]
+        self.target_B1 = torch.tensor(targets, device=device)[:, None]
+        self.plain_BK = plain_BK
+
+        def each(value: Callable[[Undesirable], float]) -> Tensor:
+            return torch.tensor([float(value(v)) for v in variants], device=device)
+
+        self.tv_B = each(lambda v: v.tv_weight)
+        self.l1_B = each(lambda v: v.l1_weight)
+        self.others_B = each(lambda v: v.gamma * (v.anchor == "others"))
+        self.own_B = each(lambda v: v.gamma * (v.anchor == "target"))
+        self.constant_B = each(lambda v: v.anchor == "target" and v.score == "probability")
+
+    def __call__(self, mask_Bcc: Tensor, logits_BK: Tensor) -> Tensor:
+        score_B = logits_BK.log_softmax(1).gather(1, self.target_B1)[:, 0]
+        if self.how.score == "probability":
+            score_B = score_B.exp()
+        total_B = self.constant_B - score_B + self._regulariser(mask_Bcc)
+        change_BK = logits_BK - self.plain_BK
+        own_B = change_BK.gather(1, self.target_B1)[:, 0]
+        total_B = total_B + self.own_B * _root(own_B**2, 2.0, ROOM["norm"])
+        return total_B + self.others_B * self._others(change_BK, own_B)
+
+    def _regulariser(self, mask_Bcc: Tensor) -> Tensor:
+        beta = self.how.beta
+        # forward differences, 0 beyond the last row and column
+        dx_Bcc = pad(mask_Bcc.diff(dim=2), (0, 1)).abs() ** beta
+        dy_Bcc = pad(mask_Bcc.diff(dim=1), (0, 0, 0, 1)).abs() ** beta
+        root = self.how.tv == "root"
+        tv_Bcc = dx_Bcc + dy_Bcc
+        tv_Bcc = _root(tv_Bcc, beta, ROOM["tv"]) if root else tv_Bcc
+        blurred_Bcc = (1 - mask_Bcc).abs()
+        terms_Bcc = self.tv_B[:, None, None] * tv_Bcc + self.l1_B[:, None, None] * blurred_Bcc
+        return terms_Bcc.mean((1, 2)) if self.how.reduction == "mean" else terms_Bcc.sum((1, 2))
+
+    def _others(self, change_BK: Tensor, own_B: Tensor) -> Tensor:
+        others = change_BK.shape[1] - 1
+        if self.how.norm == "mean":
+            mean_B = (change_BK.sum(1) - own_B) / others
+            return _root(mean_B**2, 2.0, ROOM["norm"])
+        zeroed_BK = change_BK.scatter(1, self.target_B1, 0.0)
+        return _root((zeroed_BK**2).sum(1) / others, 2.0, ROOM["norm"])
+
+
+def _root(x: Tensor, degree: float, room: float) -> Tensor:
+    """x ** (1 / degree), exactly 0 at 0, with a finite gradient there."""
+    return (x + room) ** (1 / degree) - torch.full_like(x, room) ** (1 / degree)
+
+
+def _keep_best(best_Bcc: Tensor, best_B: Tensor, mask_Bcc: Tensor, loss_B: Tensor) -> None:
+    with torch.no_grad():
+        better_B = loss_B < best_B
+        best_Bcc[better_B], best_B[better_B] = mask_Bcc[better_B], loss_B[better_B]

@@ -1,0 +1,239 @@
+"""Mask rows to statistics: phi and what surrounds it, with bootstrap intervals over images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from pipeline.aggregate import Curve, bootstrap_weights, save
+from pipeline.methods.undesirable import Undesirable
+from pipeline.results import Run
+from pipeline.undesirable.controls import CONTROLS
+from pipeline.undesirable.evaluate import THRESHOLD, THRESHOLDS
+
+GROUP = ("dataset", "model", "method", "fingerprint")
+SATURATED = 1e-4
+"""Residual under which phi says little: its denominator is next to nothing."""
+BASE = "undesirable_base"
+"""The method that others are to be more consistent than."""
+CONFIDENCE = ((0, 50), (50, 90), (90, 99), (99, 100))
+"""Probabilities of the target, in percent, between which images are told apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskGroup:
+    """Statistics of one (dataset, model, method).
+
+    `summary` is its row of undesirable.parquet; `fractions` the mean share of undesirable pixels
+    over THRESHOLDS.
+    """
+
+    summary: dict[str, Any]
+    fractions: Curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskAggregate:
+    """All groups of a run and the rows that they stand on."""
+
+    groups: list[MaskGroup]
+    rows: pa.Table
+    settings: Mapping[str, Any]
+
+
+def aggregate(run: Run, settings: Mapping[str, Any]) -> MaskAggregate:
+    """Group the rows of a run; an image's trials are averaged before anything else.
+
+    Raises UsageError for a run without rows to stand on.
+    """
+    rows = run.read()
+    if settings["subset"] == "correct":
+        rows = rows.filter(pc.equal(rows["prediction"], rows["label"]))
+    keys = rows.select(list(GROUP)).group_by(list(GROUP)).aggregate([]).to_pylist()
+    keys.sort(key=lambda k: (str(k["dataset"]), str(k["model"])))  # methods as they were asked for
+    found = []
+    for key in keys:
+        chosen = rows.filter(pc.equal(rows["fingerprint"], key["fingerprint"]))
+        found.append(_Statistics(chosen, key, settings))
+    groups = [one.group() for one in found]
+    for one in found:
+        for base in found:
+            alone = (base.summary["dataset"], base.summary["model"], BASE)
+            if alone == (one.summary["dataset"], one.summary["model"], base.summary["method"]):
+                one.compare(base)
+    return MaskAggregate(groups=groups, rows=rows, settings=settings)
+
+
+def write(run: Run, found: MaskAggregate) -> None:
+    """Write undesirable.parquet and undesirable.csv."""
+    save(run, "undesirable", [group.summary for group in found.groups])
+
+
+class _Statistics:
+    """Of one group; `_n` arrays hold a value per image."""
+
+    def __init__(self, rows: pa.Table, key: Mapping[str, Any], settings: Mapping[str, Any]):
+        good = rows.filter(pc.equal(rows["status"], "ok"))
+        self.rows, self.settings = good, settings
+        places = list(zip(good["shard"].to_pylist(), good["key"].to_pylist(), strict=True))
+        index = {place: i for i, place in enumerate(dict.fromkeys(places))}
+        self.places = list(index)
+        self.image = np.array([index[place] for place in places], dtype=int)
+        self.n = len(index)
+        self.summary: dict[str, Any] = dict(key) | {
+            "subset": settings["subset"],
+            "n": self.n,
+            "trials": len(good) / self.n if self.n else 0.0,
+            "failed": len(rows) - len(good),
+        }
+        self.alike: dict[str, np.ndarray] = {}
+        self.tail = (1 - settings["confidence"]) / 2
+        if self.n:
+            self.weights_Rn = bootstrap_weights(self.n, settings["resamples"], settings["seed"])
+
+    def group(self) -> MaskGroup:
+        if not self.n:
+            nothing = np.full(len(THRESHOLDS), np.nan)
+            return MaskGroup(
+                summary=self.summary, fractions=Curve(mean_G=nothing, low_G=nothing, high_G=nothing)
+            )
+        before_n = self.of("residual_before")
+        self.phis(before_n)
+        self.confidence(before_n)
+        self.mean("undesirable", self.of("undesirable"))
+        self.mean("undesirable_normalised", self.of("undesirable_normalised"))
+        self.mean("area", self.of("area"))
+        self.mean("probability_before", self.of("probability_before"))
+        self.mean("probability_after", self.of("probability_after"))
+        drift_n = self.per_image(np.abs(self.column("logit_after") - self.column("logit_before")))
+        self.mean("target_drift", drift_n)
+        drift_n = self.per_image(np.abs(self.column("others_after") - self.column("others_before")))
+        self.mean("others_drift", drift_n)
+        for name in ("improved", "converged"):
+            self.mean(name, self.of(name))
+        self.accuracy()
+        self.consistency()
+        self.mean("seconds", self.of("seconds"))
+        return MaskGroup(summary=self.summary, fractions=self.fractions())
+
+    def column(self, name: str) -> np.ndarray:
+        """Float64, a value per row, NaN where there is none."""
+        return self.rows[name].cast(pa.float64()).to_numpy()
+
+    def of(self, name: str) -> np.ndarray:
+        return self.per_image(self.column(name))
+
+    def per_image(self, values: np.ndarray) -> np.ndarray:
+        """Mean over an image's trials, (n,)."""
+        return np.bincount(self.image, values, self.n) / np.bincount(self.image, minlength=self.n)
+
+    def phis(self, before_n: np.ndarray) -> None:
+        """phi as printed, without saturated images, its median and the ratio of sums; controls."""
+        after_n = self.of("residual_after")
+        fit_n = before_n >= SATURATED
+        self.summary["saturated"] = int((~fit_n).sum())
+        phi_n = 100 * (before_n - after_n) / before_n
+        self.mean("phi_printed", phi_n)
+        self.mean("phi", phi_n, fit_n)
+        self.median("phi_median", phi_n)
+        self.ratio("phi_ratio", 100 * (before_n - after_n), before_n)
+        best_n = 100 * (before_n - self.of("residual_best")) / before_n
+        self.mean("phi_best", best_n, fit_n)
+        for name in CONTROLS:
+            control_n = 100 * (before_n - self.of(f"residual_{name}")) / before_n
+            there_n = fit_n & np.isfinite(control_n)
+            self.mean(f"phi_{name}", control_n, there_n)
+            self.mean(f"phi_above_{name}", phi_n - control_n, there_n)
+            self.ratio(f"phi_ratio_{name}", control_n * before_n, before_n, there_n | ~fit_n)
+
+    def confidence(self, before_n: np.ndarray) -> None:
+        """phi among images of like probability of the target."""
+        phi_n = 100 * (before_n - self.of("residual_after")) / before_n
+        for low, high in CONFIDENCE:
+            p_n = 100 * (1 - before_n)
+            inside_n = (p_n >= low) & ((p_n < high) | (high == 100)) & (before_n >= SATURATED)
+            self.summary[f"n_{low}_{high}"] = int(inside_n.sum())
+            self.mean(f"phi_{low}_{high}", phi_n, inside_n)
+
+    def accuracy(self) -> None:
+        """Top-1 and top-5 accuracy of labelled images before and after."""
+        for when in ("before", "after"):
+            rank_n = self.of(f"label_rank_{when}")
+            there_n = np.isfinite(rank_n)
+            for k in (1, 5):
+                self.mean(f"top{k}_{when}", (rank_n <= k).astype(float), there_n)
+
+    def consistency(self) -> None:
+        """How alike the masks of an image's trials are: mean over pairs of trials."""
+        iou_n, r_n = np.full(self.n, np.nan), np.full(self.n, np.nan)
+        if len(self.rows) > self.n:
+            masks = [np.asarray(mask, dtype=np.float32) for mask in self.rows["mask"].to_pylist()]
+            for i in range(self.n):
+                mine = [masks[j] for j in np.flatnonzero(self.image == i)]
+                iou_n[i], r_n[i] = alike(np.stack(mine), side=224)
+        self.alike = {"iou": iou_n, "pearson": r_n}
+        for name, values_n in self.alike.items():
+            self.mean(name, values_n)
+
+    def compare(self, base: "_Statistics") -> None:
+        """How much more alike than base's the trials' masks are, on the images of both."""
+        place = {p: i for i, p in enumerate(base.places)}
+        for name in self.alike:
+            theirs_n = np.full(self.n, np.nan)
+            for i, p in enumerate(self.places):
+                theirs_n[i] = base.alike[name][place[p]] if p in place else np.nan
+            self.mean(f"{name}_above_base", self.alike[name] - theirs_n)
+
+    def fractions(self) -> Curve:
+        values = np.array(self.rows["fractions"].to_pylist(), dtype=float)
+        values_nG = np.stack([self.per_image(column) for column in values.T], 1)
+        means_RG = self.weights_Rn @ values_nG
+        low_G, high_G = np.quantile(means_RG, [self.tail, 1 - self.tail], axis=0)
+        return Curve(mean_G=values_nG.mean(0), low_G=low_G, high_G=high_G)
+
+    def mean(self, name: str, values_n: np.ndarray, there_n: np.ndarray | None = None) -> None:
+        self.ratio(name, values_n, np.ones(self.n), there_n)
+
+    def ratio(
+        self, name: str, over_n: np.ndarray, under_n: np.ndarray, there_n: np.ndarray | None = None
+    ) -> None:
+        """Ratio of sums over the images that are `there_n`; NaN where there are none."""
+        there_n = np.isfinite(over_n) if there_n is None else there_n
+        over_n, under_n = np.where(there_n, over_n, 0.0), np.where(there_n, under_n, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = over_n.sum() / under_n.sum()
+            drawn_R = (self.weights_Rn @ over_n) / (self.weights_Rn @ under_n)
+        self.say(name, found, drawn_R)
+
+    def median(self, name: str, values_n: np.ndarray) -> None:
+        order = values_n.argsort()
+        reached_Rn = self.weights_Rn[:, order].cumsum(1) >= 0.5 - 1e-9
+        self.say(name, float(np.median(values_n)), values_n[order][reached_Rn.argmax(1)])
+
+    def say(self, name: str, value: float, drawn_R: np.ndarray) -> None:
+        drawn_R = drawn_R[np.isfinite(drawn_R)]
+        bounds = np.quantile(drawn_R, [self.tail, 1 - self.tail]) if len(drawn_R) else (np.nan,) * 2
+        self.summary[name] = float(value)
+        self.summary[f"{name}_low"], self.summary[f"{name}_high"] = map(float, bounds)
+
+
+def alike(masks_Tc: np.ndarray, *, side: int) -> tuple[float, float]:
+    """Mean over pairs of masks of the IoU of {1 - M' > 0.6} and of the correlation of M', enlarged
+    to side x side; NaN where no pair has undesirable pixels, or where masks are constant."""
+    cells = round(masks_Tc.shape[1] ** 0.5)
+    masks_Tcc = torch.from_numpy(masks_Tc).view(-1, cells, cells)
+    blurred_TP = 1 - Undesirable().enlarge(masks_Tcc, (side, side)).flatten(1).double()
+    ious, rs = [], []
+    for i in range(len(masks_Tc)):
+        for j in range(i):
+            a, b = blurred_TP[i] > THRESHOLD, blurred_TP[j] > THRESHOLD
+            if bool((a | b).any()):
+                ious.append(float((a & b).sum() / (a | b).sum()))
+            pair = blurred_TP[[i, j]]
+            if float(pair.std(1).min()) > 1e-6:
+                rs.append(float(pair.corrcoef()[0, 1]))
+    return (float(np.mean(ious)) if ious else np.nan, float(np.mean(rs)) if rs else np.nan)
