@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: help setup quickstart test lint format benchmark clean
+.PHONY: help setup quickstart undesirable test lint format benchmark clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -23,6 +23,11 @@ quickstart: setup ## pack the demo, evaluate, aggregate, report
 	$(BIN)/python -m jobs.demo
 	$(BIN)/python -m jobs.evaluate experiment=quickstart out=$(OUT)
 	$(BIN)/python -m jobs.aggregate out=$(OUT)
+
+undesirable: setup ## which pixels stand in the true class's way
+	$(BIN)/python -m jobs.demo
+	$(BIN)/python -m jobs.undesirable experiment=undesirable_demo
+	$(BIN)/python -m jobs.aggregate out=runs/undesirable
 
 test: setup ## the default test suite
 	$(BIN)/python -m pytest

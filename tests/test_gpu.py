@@ -84,3 +84,20 @@ def test_memory_that_is_too_small_halves_the_budget():
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert {k: v.order for k, v in found.items()} == {k: v.order for k, v in expected.items()}
+
+
+def test_masks_mean_on_the_gpu_what_they_mean_on_the_cpu():
+    from pipeline.methods.undesirable import Undesirable, _Loss, optimise
+
+    cpu, gpu = load("resnet10t", "cpu"), load("resnet10t", "cuda")
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(6, 3, 14, 14, generator=generator)
+    images = torch.nn.functional.interpolate(noise, (224, 224), mode="bicubic")
+    variants = [Undesirable(anchor=a, steps=30) for a in ("none", "others", "target")] * 2
+    found = optimise(gpu, images, [3] * 6, variants, [0] * 6)
+    mask_Bcc = found.mask_Bcc.cpu()
+    seen = variants[0].perturb(images, variants[0].blur(images), mask_Bcc)
+    loss_of = _Loss(variants, [3] * 6, cpu.module(images))
+    expected = loss_of(mask_Bcc, cpu.module(seen))
+    torch.testing.assert_close(found.final_B.cpu(), expected, atol=1e-3, rtol=1e-3)
+    assert (found.final_B[[0, 3]] < found.ones_B[[0, 3]]).all()

@@ -3,7 +3,10 @@ import torch
 from timm.models.vision_transformer import ResPostBlock
 
 from pipeline import UsageError
+from pipeline.arena import Arena
+from pipeline.engine import Engine
 from pipeline.masking.token_drop import TokenDrop
+from pipeline.methods.moxi import Moxi
 from pipeline.models import TimmModel
 from pipeline.players.patch_grid import PatchGrid
 
@@ -111,3 +114,26 @@ def test_models_that_mix_tokens_by_place_are_refused(name):
     x = image(model)
     with pytest.raises(UsageError, match=r"token_drop: .* no plain Vision Transformer.*zero"):
         TokenDrop().prepare(model, x, torch.zeros(x.shape[1:]).long())
+
+
+@pytest.mark.parametrize("objective", ["insertion", "deletion"])
+def test_a_search_spends_the_tokens_that_its_rows_show(objective):
+    """Sum over steps of remaining candidates times (visible patches + prefix), and nothing else."""
+    vit = TimmModel(name="test_vit", weights="random", kwargs={"num_classes": 5}).load()
+    n = grid(vit) ** 2
+    regions_HW = PatchGrid(grid=grid(vit))(image(vit))
+
+    def search():
+        arena = Arena(vit, image(vit), regions_HW, (0,), "")
+        game = yield from arena.open(TokenDrop())
+        return (
+            yield from arena.attribute(Moxi(objective=objective), TokenDrop(), game, [objective])
+        )
+
+    engine = Engine(vit)
+    list(engine.run([search()], in_flight=1))
+    ends = (n + 1) + 1
+    visible = [k if objective == "insertion" else n - k for k in range(1, n + 1)]
+    floor = sum((n - k) * (visible[k] + 1) for k in range(n))
+    assert engine.counters.tokens == floor + ends
+    assert engine.counters.forwards == n * (n + 1) // 2 + 2

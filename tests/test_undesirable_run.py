@@ -87,13 +87,14 @@ def test_the_same_command_computes_nothing_and_more_trials_only_those(finished, 
     assert sorted(r["trial"] for r in again) == [0, 0, 1, 1]
 
 
-def test_actors_do_not_decide_masks(finished, demo_shards, tmp_path):
-    ask(tmp_path / "two", demo_shards, "cluster.threads=1", "controls=[]", methods=["f_ntc"])
-    one = {r["key"]: r["mask"] for r in rows(finished) if r["method"] == "f_ntc"}
-    two = {r["key"]: r["mask"] for r in rows(tmp_path / "two")}
-    assert one.keys() == two.keys()
-    for key, mask in one.items():
-        np.testing.assert_allclose(mask, two[key], atol=1e-3)  # stored as float16
+def test_actors_and_batches_do_not_decide_masks(demo_shards, tmp_path):
+    def masks(name: str, *overrides: str) -> dict[str, list[float]]:
+        ask(tmp_path / name, demo_shards, "controls=[]", "cluster.threads=1", *overrides)
+        return {(r["key"], r["method"]): r["mask"] for r in rows(tmp_path / name)}
+
+    one = masks("one", "cluster.actors=1")
+    two = masks("two", "cluster.actors=2", "engine.tokens_per_batch=1200")
+    assert one == two and len(one) == 6
 
 
 def test_the_report_shows_masks(finished):
