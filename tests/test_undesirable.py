@@ -11,13 +11,14 @@ from conftest import table_game
 
 from pipeline import UsageError
 from pipeline.arena import Heatmaps
+from pipeline.data import Sample
 from pipeline.engine import Engine, ProgramQuery
 from pipeline.methods import play
 from pipeline.methods.undesirable import Undesirable, _Loss, optimise
 from pipeline.methods.undesirable_greedy import UndesirableGreedy
 from pipeline.undesirable.aggregate import alike
 from pipeline.undesirable.controls import MASKED, SAME_AREA, control
-from pipeline.undesirable.evaluate import converged, phi, residual
+from pipeline.undesirable.evaluate import UndesirableEvaluation, converged, phi, residual
 from pipeline.undesirable.programs import Look, Optimise, Seen, Wish
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -286,6 +287,37 @@ def test_greedy_stops_where_the_target_becomes_the_prediction():
     assert none.order == [] and none.evaluations == 5
     (short,) = play(UndesirableGreedy(budget=1), value, 5).values()
     assert short.order == [0] and short.evaluations == 5
+
+
+def test_images_at_different_stages_share_batches(model):
+    """The first look, at the plain image, joins looks at masks of other images."""
+    model.preprocessing = {"input_size": (3, 40, 40)}
+    work = UndesirableEvaluation(
+        data=SimpleNamespace(name="toy"),
+        model=model,
+        fingerprints={"f_tc": "x"},
+        variants={"f_tc": small(anchor="others", steps=3)},
+        controls=["random", "inverse_saliency", "greedy"],
+        greedy_grid=4,
+    )
+
+    def task(i: int, image_CHW):
+        sample = Sample(shard="s", key=str(i), encoded=b"", label=i)
+        return work.explain(sample, image_CHW, work.wanted)
+
+    def rows(in_flight: int, budget: int) -> list[dict]:
+        engine = Engine(model, tokens_per_batch=budget)
+        tasks = (task(i, x) for i, x in enumerate(images(5)))
+        found = [row for part in engine.run(tasks, in_flight=in_flight) for row in part]
+        return sorted(found, key=lambda row: row["key"])
+
+    first = next(task(0, images(1)[0]))
+    assert first.rows[0].mask_cc.shape == (7, 7)
+    for one, other in zip(rows(1, 6), rows(3, 30), strict=True):
+        assert one["status"] == other["status"] == "ok", other
+        np.testing.assert_array_equal(one["mask"], other["mask"])
+        assert one["residual_random"] == pytest.approx(other["residual_random"], abs=1e-5)
+        assert one["residual_greedy"] == pytest.approx(other["residual_greedy"], abs=1e-5)
 
 
 def test_alike():

@@ -109,10 +109,7 @@ class _Statistics:
         self.mean("area", self.of("area"))
         self.mean("probability_before", self.of("probability_before"))
         self.mean("probability_after", self.of("probability_after"))
-        drift_n = self.per_image(np.abs(self.column("logit_after") - self.column("logit_before")))
-        self.mean("target_drift", drift_n)
-        drift_n = self.per_image(np.abs(self.column("others_after") - self.column("others_before")))
-        self.mean("others_drift", drift_n)
+        self.drifts()
         for name in ("improved", "converged"):
             self.mean(name, self.of(name))
         self.accuracy()
@@ -158,6 +155,16 @@ class _Statistics:
             inside_n = (p_n >= low) & ((p_n < high) | (high == 100)) & (before_n >= SATURATED)
             self.summary[f"n_{low}_{high}"] = int(inside_n.sum())
             self.mean(f"phi_{low}_{high}", phi_n, inside_n)
+
+    def drifts(self) -> None:
+        """Mean absolute changes of logits, also for each unit of probability that was won: a mask
+        that changes nothing holds everything."""
+        won_n = self.of("probability_after") - self.of("probability_before")
+        for name, column in (("target", "logit"), ("others", "others")):
+            change = self.column(f"{column}_after") - self.column(f"{column}_before")
+            drift_n = self.per_image(np.abs(change))
+            self.mean(f"{name}_drift", drift_n)
+            self.ratio(f"{name}_drift_per_gain", drift_n, won_n)
 
     def accuracy(self) -> None:
         """Top-1 and top-5 accuracy of labelled images before and after."""

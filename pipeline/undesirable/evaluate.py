@@ -129,8 +129,8 @@ class UndesirableEvaluation(Work):
         """Predict, optimise, look at the masks and their controls."""
         said: dict[str, int | None] = {"label": sample.label}
         try:
-            whole_cc = torch.ones(2, 2)  # a mask that keeps everything
             look = Look(next(iter(self.variants.values())).batch)
+            whole_cc = torch.ones(look.how.cells, look.how.cells)
             (plain_K,), _ = yield ProgramQuery(program=look, rows=[Seen(image_CHW, whole_cc)])
             said["prediction"] = int(plain_K.argmax())
             said["target"] = self.class_explained(sample, said["prediction"], len(plain_K))

@@ -130,7 +130,14 @@ def _cells(group: MaskGroup) -> dict[str, Any]:
         {name: interval(s, name, ".1f") for name in percents}
         | {
             name: interval(s, name, ".3f")
-            for name in ("target_drift", "others_drift", "probability_before", "probability_after")
+            for name in (
+                "target_drift_per_gain",
+                "others_drift_per_gain",
+                "target_drift",
+                "others_drift",
+                "probability_before",
+                "probability_after",
+            )
         }
         | {
             name: interval(s, name, ".2f")
