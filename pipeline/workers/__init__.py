@@ -57,7 +57,9 @@ def run(settings: Mapping[str, Any]) -> Report:
     place = Run(settings["out"], work.kind)
     refs = list(work.data.index())
     if not refs:
-        raise UsageError(f"dataset.shards: no samples in {settings['dataset']['shards']}")
+        keys = settings["dataset"]["keys"]
+        which = f"none of the samples that dataset.keys={keys} lists is" if keys else "no samples"
+        raise UsageError(f"dataset.shards: {which} in {settings['dataset']['shards']}")
     place.check_shards(_shard_sizes(refs))
     committed = place.committed()
     place.seal(place.staged(), committed)
