@@ -90,8 +90,9 @@ def write(run: Run, found: Aggregate) -> None:
 
 
 def save(run: Run, name: str, rows: list[dict[str, Any]]) -> None:
-    """Write <out>/<name>.parquet and .csv."""
-    table = pa.Table.from_pylist(rows)
+    """Write <out>/<name>.parquet and .csv; columns that a row lacks are null."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
     buffer, text = io.BytesIO(), io.BytesIO()
     pq.write_table(table, buffer)
     pyarrow.csv.write_csv(table, text)

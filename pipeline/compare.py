@@ -47,8 +47,8 @@ def _agreement(method: str, objective: str, pairs: Iterable[tuple[dict, dict]]) 
         objective=objective,
         rows=len(pairs),
         orders=float(np.mean([e.all() for e in equal])),
-        picks=float(np.mean([e.mean() for e in equal])),
-        first=float(np.mean([(len(e) if e.all() else e.argmin()) / len(e) for e in equal])),
+        picks=float(np.mean([e.mean() if len(e) else 1.0 for e in equal])),
+        first=float(np.mean([1.0 if e.all() else e.argmin() / len(e) for e in equal])),
         auc_mean=float(gaps.mean()),
         auc_largest=float(gaps.max()),
     )

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,11 +45,12 @@ class Exhibit:
 class Photographs:
     """Images of a data set as the model saw them, found again through what the rows' files say.
 
+    `provenance` is that of the rows whose preprocessing is shown, `made` that of every fingerprint.
     `image_CHW`, normalised, and `pixels_HWC`, in 0..1, are those of the image last read.
     """
 
-    def __init__(self, provenance: Mapping[str, Any]):
-        self.provenance = provenance
+    def __init__(self, provenance: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]):
+        self.made = made
         self._players: dict[str, Players] = {}
         self._refs: dict[tuple[str, str], Any] = {}
         self._error: str | None = None
@@ -74,10 +76,10 @@ class Photographs:
 
     def players(self, row: Mapping[str, Any]) -> Players:
         """The players object that the rows were made with."""
-        name = row["players"]
-        if name not in self._players:
-            self._players[name] = config.component(self.provenance["config"]["players"])
-        return self._players[name]
+        made = row["fingerprint"]
+        if made not in self._players:
+            self._players[made] = config.component(self.made[made]["config"]["players"])
+        return self._players[made]
 
     def class_name(self, index: int) -> str:
         """Name and index of a class."""
@@ -105,9 +107,9 @@ def exhibits(
         chosen = pc.and_(pc.equal(rows["shard"], shard), pc.equal(rows["key"], key))
         records = rows.filter(chosen).to_pylist()
         provenance = made[records[0]["fingerprint"]]
-        name = records[0]["dataset"]
+        name = json.dumps([records[0]["dataset"], provenance["preprocessing"]])
         if name not in readers:
-            readers[name] = Photographs(provenance)
+            readers[name] = Photographs(provenance, made)
         yield _exhibit(records, readers[name], draw)
 
 

@@ -76,10 +76,11 @@ def log_aggregation(
     def log_masks(run: Any, masks: MaskAggregate) -> None:
         good = [group.summary for group in masks.groups if group.summary["n"]]
         if good:
-            rows = [list(summary.values()) for summary in good]
-            run.log({"undesirable": wandb.Table(columns=list(good[0]), data=rows)})
+            columns: list[Any] = list(dict.fromkeys(c for summary in good for c in summary))
+            rows = [[summary.get(name) for name in columns] for summary in good]
+            run.log({"undesirable": wandb.Table(columns=columns, data=rows)})
         for summary in good:
-            name = f"{summary['method']}/{summary['model']}"
+            name = f"{summary['title']}/{summary['model']}"
             for column in ("phi", "phi_ratio", "undesirable"):
                 for suffix in ("", "_low", "_high"):
                     run.summary[f"{name}/{column}{suffix}"] = summary[column + suffix]

@@ -149,6 +149,7 @@ def test_the_mask_of_least_loss_is_kept(model):
     with torch.no_grad():
         seen = variant.perturb(pictures, variant.blur(pictures), found.best_Bcc)
         best_B = loss_of(found.best_Bcc, model.module(seen))
+    torch.testing.assert_close(best_B, found.best_B, atol=1e-5, rtol=0)
     every_BT = torch.cat([found.loss_BT, found.final_B[:, None]], 1)
     torch.testing.assert_close(best_B, every_BT.min(1).values, atol=1e-5, rtol=0)
     assert found.mask_Bcc.min() >= 0 and found.mask_Bcc.max() <= 1
@@ -283,10 +284,30 @@ def test_greedy_stops_where_the_target_becomes_the_prediction():
 
     (found,) = play(UndesirableGreedy(), value, 5).values()
     assert found.order == [0, 1]
+    (on,) = play(UndesirableGreedy(stop="gain"), value, 5).values()
+    assert on.order == [0, 1, 2, 3, 4]
     (none,) = play(UndesirableGreedy(), lambda c: c.sum(1).double(), 5).values()
     assert none.order == [] and none.evaluations == 5
     (short,) = play(UndesirableGreedy(budget=1), value, 5).values()
     assert short.order == [0] and short.evaluations == 5
+
+
+def test_one_bad_variant_does_not_take_the_others_along(model):
+    model.preprocessing = {"input_size": (3, 40, 40)}
+    work = UndesirableEvaluation(
+        data=SimpleNamespace(name="toy"),
+        model=model,
+        fingerprints={"good": "x", "bad": "y"},
+        variants={"good": small(steps=2), "bad": small(steps=3, noise=float("inf"))},
+        controls=["random", "greedy"],
+        greedy_grid=4,
+    )
+    sample = Sample(shard="s", key="k", encoded=b"", label=None)
+    task = work.explain(sample, images(1)[0], work.wanted)
+    (found,) = Engine(model).run([task], in_flight=1)
+    status = {row["method"]: row["status"] for row in found}
+    assert status == {"good": "ok", "bad": "failed"}
+    assert "not finite" in next(row["error"] for row in found if row["method"] == "bad")
 
 
 def test_images_at_different_stages_share_batches(model):

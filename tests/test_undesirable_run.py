@@ -34,6 +34,7 @@ def ask(out: Path, shards: str, *overrides: str, methods=METHODS):
         "tracking=disabled",
         f"methods=[{','.join(methods)}]",
         *(f"methods.{name}.steps=4" for name in methods),
+        *(f"methods.{name}.start=uniform" for name in methods),
         *overrides,
     )
 
@@ -83,8 +84,9 @@ def test_the_same_command_computes_nothing_and_more_trials_only_those(finished, 
     assert "6 of 6 rows are there; nothing to compute" in said
     said = ask(finished, demo_shards, "trials=2", methods=["f_tc"]).stdout
     assert "2 of 4 rows are there; computing 2 rows of 2 images" in said
-    again = [r for r in rows(finished) if r["method"] == "f_tc"]
-    assert sorted(r["trial"] for r in again) == [0, 0, 1, 1]
+    again = {(r["key"], r["trial"]): r["mask"] for r in rows(finished) if r["method"] == "f_tc"}
+    assert sorted(trial for _, trial in again) == [0, 0, 1, 1]
+    assert again["chelsea", 0] != again["chelsea", 1]
 
 
 def test_actors_and_batches_do_not_decide_masks(demo_shards, tmp_path):
@@ -97,7 +99,8 @@ def test_actors_and_batches_do_not_decide_masks(demo_shards, tmp_path):
     assert one == two and len(one) == 6
 
 
-def test_the_report_shows_masks(finished):
+def test_the_report_shows_masks(finished, demo_shards):
+    ask(finished, demo_shards, "methods.f_ntc.cells=14", "controls=[random]", methods=["f_ntc"])
     said = job("aggregate", f"out={finished}", "resamples=200").stdout
     assert "f_ntc" in said and "undesirable_base" in said
     page = (finished / "report" / "index.html").read_text()
@@ -106,7 +109,14 @@ def test_the_report_shows_masks(finished):
     assert "probability" in page
     with open(finished / "undesirable.csv") as file:
         lines = list(csv.DictReader(file))
-    assert [line["method"] for line in lines] == ["undesirable_base", "f_tc", "f_ntc"]
+    # the same method with other settings is another line, told apart by its fingerprint
+    assert sorted(line["method"] for line in lines) == [
+        "f_ntc",
+        "f_ntc",
+        "f_tc",
+        "undesirable_base",
+    ]
+    assert len({line["title"] for line in lines}) == 4
     assert all(float(line["phi_low"]) <= float(line["phi"]) for line in lines)
 
 
@@ -133,6 +143,7 @@ def masks_of(out: Path):
         (["engine.precision=bf16"], ["engine.precision", "fp32"]),
         (["methods.f_tc.anchor=all"], ["anchor='all'", "others"]),
         (["greedy_grid=9"], ["grid=9"]),
+        (["trials=3"], ["trials=3", "noise"]),
         (["dataset.seed=1"], ["dataset.seed=1", "dataset.limit"]),
     ],
 )

@@ -129,13 +129,14 @@ class Undesirable:
 class Masks(NamedTuple):
     """What optimisation found for B rows, on the model's device.
 
-    `mask_Bcc` after the last step, `best_Bcc` the iterate of the least loss, `loss_BT` the loss
-    before each step, `final_B` after the last one, `ones_B` at M = 1, `plain_BK` the logits of
-    the images; the last three without noise.
+    `mask_Bcc` after the last step, `best_Bcc` the iterate of the least loss, `best_B` its loss,
+    `loss_BT` the loss before each step, `final_B` after the last one, `ones_B` at M = 1, `plain_BK`
+    and `logits_BK` the logits of the images and of the last masks; all but `loss_BT` without noise.
     """
 
     mask_Bcc: Tensor
     best_Bcc: Tensor
+    best_B: Tensor
     loss_BT: Tensor
     final_B: Tensor
     ones_B: Tensor
@@ -156,7 +157,7 @@ def optimise(
     `spent` is told of every batch of forwards. The model must compute in fp32.
     """
     how, rows = variants[0].batch, len(images_BCHW)
-    if rows < FEWEST:
+    if rows < FEWEST and model.device.type == "cpu":
         more = [0] * (FEWEST - rows)
         found = optimise(
             model,
@@ -198,7 +199,7 @@ def optimise(
             loss_B = loss_of(mask_Bcc, model.module(seen_BCHW))
             mask_Bcc.grad = None
             loss_B.sum().backward()
-        _keep_best(best_Bcc, best_B, mask_Bcc, loss_B)
+        best_Bcc, best_B = _better(best_Bcc, best_B, mask_Bcc, loss_B)
         losses.append(loss_B.detach())
         if how.decay == "linear":
             adam.param_groups[0]["lr"] = how.rate * (1 - step / how.steps)
@@ -210,9 +211,13 @@ def optimise(
     with torch.no_grad():
         logits_BK = model.module(how.perturb(images_BCHW, blurred_BCHW, mask_Bcc))
         final_B = loss_of(mask_Bcc, logits_BK)
+        if how.noise:  # the least noisy loss may owe it to its noise
+            seen_BCHW = how.perturb(images_BCHW, blurred_BCHW, best_Bcc)
+            best_B = loss_of(best_Bcc, model.module(seen_BCHW))
     spent(rows)
-    _keep_best(best_Bcc, best_B, mask_Bcc, final_B)
-    return Masks(mask_Bcc, best_Bcc, torch.stack(losses, 1), final_B, ones_B, plain_BK, logits_BK)
+    best_Bcc, best_B = _better(best_Bcc, best_B, mask_Bcc, final_B)
+    losses_BT = torch.stack(losses, 1)
+    return Masks(mask_Bcc, best_Bcc, best_B, losses_BT, final_B, ones_B, plain_BK, logits_BK)
 
 
 class _Loss:
@@ -268,7 +273,11 @@ def _root(x: Tensor, degree: float, room: float) -> Tensor:
     return (x + room) ** (1 / degree) - torch.full_like(x, room) ** (1 / degree)
 
 
-def _keep_best(best_Bcc: Tensor, best_B: Tensor, mask_Bcc: Tensor, loss_B: Tensor) -> None:
-    with torch.no_grad():
-        better_B = loss_B < best_B
-        best_Bcc[better_B], best_B[better_B] = mask_Bcc[better_B], loss_B[better_B]
+def _better(
+    best_Bcc: Tensor, best_B: Tensor, mask_Bcc: Tensor, loss_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The masks of the lesser loss, and that loss."""
+    mask_Bcc, loss_B = mask_Bcc.detach(), loss_B.detach()
+    better_B = loss_B < best_B
+    chosen_Bcc = torch.where(better_B[:, None, None], mask_Bcc, best_Bcc)
+    return chosen_Bcc, torch.where(better_B, loss_B, best_B)

@@ -6,7 +6,7 @@ counterpart of F-TC (pipeline.methods.undesirable), to be played under blur.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -17,16 +17,20 @@ from pipeline.methods.moxi import TIE, first_best, toggled
 
 @dataclass(frozen=True, kw_only=True)
 class UndesirableGreedy:
-    """Ends once no player raises v, a target that was not the prediction becomes it, or `budget`
-    players are hidden. The order holds the players hidden, none where nothing raises v."""
+    """Ends once no player raises v or `budget` players are hidden; with `stop` = `flip` also once a
+    target that was not the prediction becomes it (`gain`: goes on). The order holds the players
+    hidden, none where nothing raises v."""
 
     budget: int | None = None
+    stop: Literal["flip", "gain"] = "flip"
 
     searches: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.budget is not None and self.budget < 0:
             raise UsageError(f"budget={self.budget}: give 0 or more players, or null")
+        if self.stop not in ("flip", "gain"):
+            raise UsageError(f"stop={self.stop!r}: use 'flip' or 'gain'")
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -42,10 +46,10 @@ class UndesirableGreedy:
         """Hide players while that helps the target."""
         hidden_N = torch.zeros(game.n_players, dtype=torch.bool)
         now, order, path = game.ends[1:], list[int](), list[Outputs]()
-        at_first = bool(now.top1_C[0])
+        goes_on = self.stop == "gain" or bool(now.top1_C[0])
         limit = game.n_players if self.budget is None else min(self.budget, game.n_players)
         evaluations, singles_N = 0, None
-        while len(order) < limit and (at_first or not bool(now.top1_C[0])):
+        while len(order) < limit and (goes_on or not bool(now.top1_C[0])):
             visible = (~hidden_N).nonzero().flatten()
             outputs = yield toggled(hidden_N, visible, "deletion")
             evaluations += len(visible)

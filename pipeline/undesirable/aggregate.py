@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from pipeline import UsageError
 from pipeline.aggregate import Curve, bootstrap_weights, save
 from pipeline.methods.undesirable import Undesirable
 from pipeline.results import Run
@@ -53,18 +54,24 @@ def aggregate(run: Run, settings: Mapping[str, Any]) -> MaskAggregate:
     rows = run.read()
     if settings["subset"] == "correct":
         rows = rows.filter(pc.equal(rows["prediction"], rows["label"]))
+        if not len(rows):
+            raise UsageError("subset=correct: no image has a label that its prediction equals")
     keys = rows.select(list(GROUP)).group_by(list(GROUP)).aggregate([]).to_pylist()
     keys.sort(key=lambda k: (str(k["dataset"]), str(k["model"])))  # methods as they were asked for
     found = []
     for key in keys:
         chosen = rows.filter(pc.equal(rows["fingerprint"], key["fingerprint"]))
         found.append(_Statistics(chosen, key, settings))
-    groups = [one.group() for one in found]
+    titles = [key["method"] for key in keys]
     for one in found:
-        for base in found:
-            alone = (base.summary["dataset"], base.summary["model"], BASE)
-            if alone == (one.summary["dataset"], one.summary["model"], base.summary["method"]):
-                one.compare(base)
+        summary = one.summary  # methods of several settings or models are told apart
+        repeated = titles.count(summary["method"]) > 1
+        summary["title"] = summary["method"] + (f" {summary['fingerprint']}" if repeated else "")
+    groups = [one.group() for one in found]
+    bases = [one for one in found if one.summary["method"] == BASE]
+    if len(bases) == 1:  # among several it is not known whose base is whose
+        for one in found:
+            one.compare(bases[0])
     return MaskAggregate(groups=groups, rows=rows, settings=settings)
 
 
@@ -133,7 +140,8 @@ class _Statistics:
         after_n = self.of("residual_after")
         fit_n = before_n >= SATURATED
         self.summary["saturated"] = int((~fit_n).sum())
-        phi_n = 100 * (before_n - after_n) / before_n
+        with np.errstate(invalid="ignore", divide="ignore"):
+            phi_n = np.where(before_n > 0, 100 * (before_n - after_n) / before_n, np.nan)
         self.mean("phi_printed", phi_n)
         self.mean("phi", phi_n, fit_n)
         self.median("phi_median", phi_n)
@@ -169,10 +177,10 @@ class _Statistics:
     def accuracy(self) -> None:
         """Top-1 and top-5 accuracy of labelled images before and after."""
         for when in ("before", "after"):
-            rank_n = self.of(f"label_rank_{when}")
-            there_n = np.isfinite(rank_n)
+            rank = self.column(f"label_rank_{when}")
             for k in (1, 5):
-                self.mean(f"top{k}_{when}", (rank_n <= k).astype(float), there_n)
+                right_n = self.per_image(np.where(np.isfinite(rank), rank <= k, np.nan))
+                self.mean(f"top{k}_{when}", right_n)
 
     def consistency(self) -> None:
         """How alike the masks of an image's trials are: mean over pairs of trials."""
@@ -190,6 +198,8 @@ class _Statistics:
         """How much more alike than base's the trials' masks are, on the images of both."""
         place = {p: i for i, p in enumerate(base.places)}
         for name in self.alike:
+            if name not in base.alike:
+                continue
             theirs_n = np.full(self.n, np.nan)
             for i, p in enumerate(self.places):
                 theirs_n[i] = base.alike[name][place[p]] if p in place else np.nan
@@ -217,9 +227,9 @@ class _Statistics:
         self.say(name, found, drawn_R)
 
     def median(self, name: str, values_n: np.ndarray) -> None:
-        order = values_n.argsort()
+        order = values_n.argsort()  # NaN last
         reached_Rn = self.weights_Rn[:, order].cumsum(1) >= 0.5 - 1e-9
-        self.say(name, float(np.median(values_n)), values_n[order][reached_Rn.argmax(1)])
+        self.say(name, float(np.nanmedian(values_n)), values_n[order][reached_Rn.argmax(1)])
 
     def say(self, name: str, value: float, drawn_R: np.ndarray) -> None:
         drawn_R = drawn_R[np.isfinite(drawn_R)]

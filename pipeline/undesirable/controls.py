@@ -24,7 +24,7 @@ def control(name: str, mask_cc: Tensor, saliency_cc: Tensor, rng: np.random.Gene
         )
     if name == "shifted":
         cells = len(mask_cc)
-        down, right = divmod(int(rng.integers(1, cells * cells)), cells)
+        down, right = divmod(int(rng.integers(1, cells * cells)), cells)  # never (0, 0)
         return mask_cc.roll((down, right), (0, 1))
     if name == "inverse_saliency":
         found = torch.empty_like(mask_cc).flatten()

@@ -99,6 +99,14 @@ class UndesirableEvaluation(Work):
             PatchGrid(grid=self.greedy_grid)(image_CHW)
         smallest = min(self.model.input_hw)
         for variant in self.variants.values():
+            varied = variant.noise > 0 or variant.start != "ones"
+            if self.trials > 1 and not varied:
+                raise UsageError(
+                    f"trials={self.trials}: without noise, trials from M = 1 are the same; "
+                    "give methods.<name>.noise or methods.<name>.start=uniform"
+                )
+            if variant.cells < 2:
+                raise UsageError(f"cells={variant.cells}: give at least 2")
             if variant.kernel // 2 >= smallest:
                 raise UsageError(f"kernel={variant.kernel}: the input has {smallest} pixels only")
 
@@ -134,11 +142,14 @@ class UndesirableEvaluation(Work):
             (plain_K,), _ = yield ProgramQuery(program=look, rows=[Seen(image_CHW, whole_cc)])
             said["prediction"] = int(plain_K.argmax())
             said["target"] = self.class_explained(sample, said["prediction"], len(plain_K))
-            rows: list[Row] = []
-            for how, members in self._batches(wanted).items():
-                rows += yield from self._rows(sample, image_CHW, said["target"], how, members)
         except Exception as error:
             return self.failures(sample.shard, sample.key, wanted, error, **said)
+        rows: list[Row] = []
+        for how, members in self._batches(wanted).items():
+            try:
+                rows += yield from self._rows(sample, image_CHW, said["target"], how, members)
+            except Exception as error:
+                rows += self.failures(sample.shard, sample.key, members, error)
         return [row | said for row in rows]
 
     def _batches(self, wanted: Wanted) -> dict[Undesirable, Wanted]:
@@ -160,9 +171,8 @@ class UndesirableEvaluation(Work):
         reached = yield from self._reached(image_CHW, target, how, wishes, masks)
         patches = {}
         if "greedy" in self.controls:
-            patches = yield from self._greedy(
-                sample, image_CHW, target, how, [fact["area"] for fact in facts]
-            )
+            areas = [fact["area"] for fact in facts if np.isfinite(fact["area"])]
+            patches = yield from self._greedy(sample, image_CHW, target, how, areas)
         rows = []
         for i, (name, trial) in enumerate(wanted):
             if not bool(masks[i].final_B.isfinite()):
@@ -184,16 +194,19 @@ class UndesirableEvaluation(Work):
         masks: list[Masks],
     ) -> Generator[ProgramQuery, Any, list[Row]]:
         """What the best iterate and the controls that are masks leave of the residual."""
-        names = [name for name in self.controls if name in MASKED]
+        names = [name for name in CONTROLS if name in self.controls and name in MASKED]
         saliency_cc = torch.zeros(how.cells, how.cells)
         if "inverse_saliency" in names:
             program = Saliency(how.cells)
             (saliency_cc,), _ = yield ProgramQuery(program=program, rows=[(image_CHW, target)])
         looks = []
         for wish, found in zip(wishes, masks, strict=True):
-            rng = np.random.default_rng([wish.seed, 1])
             mask_cc = found.mask_Bcc[0]
-            others = [control(name, mask_cc, saliency_cc, rng) for name in names]
+            others = [
+                control(name, mask_cc, saliency_cc, np.random.default_rng([wish.seed, draw]))
+                for draw, name in enumerate(CONTROLS)
+                if name in names
+            ]
             looks += [Seen(image_CHW, seen_cc) for seen_cc in (found.best_Bcc[0], *others)]
         logits, _ = yield ProgramQuery(program=Look(how), rows=looks)
         residuals = iter([residual(logits_K, target) for logits_K in logits])
@@ -217,7 +230,7 @@ class UndesirableEvaluation(Work):
         budgets = {area: round(area * self.greedy_grid**2) for area in areas}
         blur = Blur(sigma=how.sigma, kernel=how.kernel)
         game = yield from arena.open(blur)
-        method = UndesirableGreedy(budget=max(budgets.values()))
+        method = UndesirableGreedy(budget=max(budgets.values(), default=0), stop="gain")
         attributions = yield from arena.play(method.explain(game, ["deletion"]), blur)
         found: Attribution = attributions["deletion"]
         assert found.path is not None
@@ -242,7 +255,7 @@ def residual(logits_K: Tensor, target: int) -> float:
 
 def phi(before: float, after: float) -> float:
     """Share of the residual that was recovered, in percent (eq. 8)."""
-    return 100 * (before - after) / before
+    return 100 * (before - after) / before if before else float("nan")
 
 
 def _facts(
@@ -262,7 +275,7 @@ def _facts(
         "fractions": [float((blurred_HW > t).double().mean()) for t in THRESHOLDS],
         "loss_ones": float(found.ones_B[0]),
         "loss_after": float(found.final_B[0]),
-        "loss_best": float(losses_T.min()),
+        "loss_best": float(found.best_B[0]),
         "step_best": int(losses_T.argmin()),
         "losses": losses_T.tolist(),
         "improved": bool(found.final_B[0] < found.ones_B[0]),

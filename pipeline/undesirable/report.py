@@ -43,7 +43,7 @@ def table(found: MaskAggregate) -> str:
         s = group.summary
         images = f"{s['n']}" + (f" (+{s['failed']} rows failed)" if s["failed"] else "")
         if not s["n"]:
-            cells.append([s["method"], "-", "-", "-", images])
+            cells.append([s["title"], "-", "-", "-", images])
             continue
         best = max(
             (f"phi_{name}" for name in CONTROLS[:3]),
@@ -51,7 +51,7 @@ def table(found: MaskAggregate) -> str:
         )
         cells.append(
             [
-                s["method"],
+                s["title"],
                 interval(s, "phi", ".1f"),
                 interval(s, best, ".1f"),
                 interval(s, "undesirable", ".4f"),
@@ -70,11 +70,12 @@ def overlay(pixels_HWC: np.ndarray, blurred_HW: np.ndarray) -> Image.Image:
 
 def _draw(records: list[dict[str, Any]], photographs: Photographs) -> Iterable[Tile]:
     """The first trial of each method."""
-    settings = photographs.provenance["config"]["methods"]
     for row in records:
         if row["trial"]:
             continue
-        method: Undesirable = config.component(settings[row["method"]])
+        method: Undesirable = config.component(
+            photographs.made[row["fingerprint"]]["config"]["methods"][row["method"]]
+        )
         mask_c = torch.from_numpy(np.asarray(row["mask"], dtype=np.float32))
         mask_Bcc = mask_c.view(1, method.cells, method.cells)
         hw = (photographs.pixels_HWC.shape[0], photographs.pixels_HWC.shape[1])
@@ -99,9 +100,9 @@ def _figure(groups: list[MaskGroup]) -> str:
         middle = np.array([s[name] for name in names])
         bounds = np.array([[s[f"{name}_{side}"] for name in names] for side in ("low", "high")])
         left.errorbar(
-            middle, y, xerr=np.abs(bounds - middle), fmt="o", ms=4, color=f"C{i}", label=s["method"]
+            middle, y, xerr=np.abs(bounds - middle), fmt="o", ms=4, color=f"C{i}", label=s["title"]
         )
-        right.plot(THRESHOLDS, group.fractions.mean_G, color=f"C{i}", label=s["method"])
+        right.plot(THRESHOLDS, group.fractions.mean_G, color=f"C{i}", label=s["title"])
         right.fill_between(
             THRESHOLDS,
             group.fractions.low_G,
@@ -144,7 +145,7 @@ def _cells(group: MaskGroup) -> dict[str, Any]:
             for name in ("iou", "pearson", "top1_before", "top1_after")
         }
         | {
-            "method": s["method"],
+            "method": s["title"],
             "model": s["model"],
             "controls": [interval(s, f"phi_{name}", ".1f") for name in CONTROLS],
             "undesirable": interval(s, "undesirable", ".4f"),
