@@ -114,6 +114,9 @@ def _figure(groups: list[MaskGroup]) -> str:
     left.set_yticks(np.arange(len(names)) + 0.2, ["mask", *(n.replace("_", " ") for n in CONTROLS)])
     left.invert_yaxis()
     left.set_xscale("symlog", linthresh=100)
+    low, ticks = min(left.get_xlim()[0], -10), [-10000, -1000, -100, -50, 0, 50, 100]
+    left.set_xticks(ticks, [str(tick) for tick in ticks])
+    left.set_xlim(low, 105)  # ticks widen limits
     left.axvline(0, color="0.6", lw=0.8)
     left.set(title="phi: residual probability recovered, %")
     left.legend(fontsize=8, frameon=False)
