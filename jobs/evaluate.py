@@ -6,8 +6,7 @@ from pipeline import tracking, workers
 from pipeline.config import entry_point
 
 
-@entry_point("evaluate")
-def main(settings: dict[str, Any]) -> None:
+def evaluate(settings: dict[str, Any]) -> None:
     """Compute what is missing and say what was done."""
     report = workers.run(settings)
     if report.computed:
@@ -15,6 +14,8 @@ def main(settings: dict[str, Any]) -> None:
         tracking.log_evaluation(settings, report)
     print(f"next: python -m jobs.aggregate out={settings['out']}")
 
+
+main = entry_point("evaluate")(evaluate)
 
 if __name__ == "__main__":
     main()

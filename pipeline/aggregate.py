@@ -62,18 +62,27 @@ def aggregate(run: Run, settings: Mapping[str, Any]) -> Aggregate:
 
     Raises UsageError for a run without rows to stand on.
     """
-    rows = run.read()
-    if settings["subset"] == "correct":
-        rows = rows.filter(pc.equal(rows["prediction"], rows["label"]))
-        if not len(rows):
-            raise UsageError("subset=correct: no image has a label that its prediction equals")
-    keys = rows.select(list(GROUP)).group_by(list(GROUP)).aggregate([]).to_pylist()
+    rows, keys = grouped(run, GROUP, settings["subset"])
     keys.sort(key=lambda k: tuple(str(k[g]) for g in GROUP))
     return Aggregate(
         groups=[_statistics(_select(rows, key), key, settings) for key in keys],
         rows=rows,
         settings=settings,
     )
+
+
+def grouped(run: Run, group: tuple[str, ...], subset: str) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """Rows of a subset and the values of the `group` columns that occur, in order of appearance.
+
+    Raises UsageError for a run, or a subset of it, without rows.
+    """
+    rows = run.read()
+    if subset == "correct":
+        rows = rows.filter(pc.equal(rows["prediction"], rows["label"]))
+        if not len(rows):
+            raise UsageError("subset=correct: no image has a label that its prediction equals")
+    columns = list(group)
+    return rows, rows.select(columns).group_by(columns).aggregate([]).to_pylist()
 
 
 def check(settings: Mapping[str, Any]) -> None:
@@ -90,14 +99,19 @@ def write(run: Run, found: Aggregate) -> None:
 
 
 def save(run: Run, name: str, rows: list[dict[str, Any]]) -> None:
-    """Write <out>/<name>.parquet and .csv; columns that a row lacks are null."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
+    """Write <out>/<name>.parquet and .csv."""
+    table = pa.Table.from_pylist(completed(rows))
     buffer, text = io.BytesIO(), io.BytesIO()
     pq.write_table(table, buffer)
     pyarrow.csv.write_csv(table, text)
     run.write(run.path(f"{name}.parquet"), buffer.getvalue())
     run.write(run.path(f"{name}.csv"), text.getvalue())
+
+
+def completed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with every name that one of them has; what a row lacks is None."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> np.ndarray:

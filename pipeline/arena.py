@@ -7,9 +7,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pipeline.engine import WITH_GRADIENTS, ProgramQuery, Query
+from pipeline.engine import ProgramQuery, Query
 from pipeline.masking import Masking
-from pipeline.masking.pixels import image_tokens
+from pipeline.masking.pixels import gradient_tokens
 from pipeline.methods import (
     Attribution,
     Game,
@@ -33,7 +33,7 @@ class Heatmaps:
 
     def tokens(self, model: Model) -> int:
         """Those of the whole image, with gradients."""
-        return WITH_GRADIENTS * image_tokens(model)
+        return gradient_tokens(model)
 
     def run(
         self, model: Model, rows: list[tuple[Tensor, int]], spent: Callable[[int], None]

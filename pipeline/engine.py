@@ -31,10 +31,6 @@ class Query:
     classes: tuple[int, ...]
 
 
-WITH_GRADIENTS = 3
-"""Times a token's weight where activations are kept for a backward pass."""
-
-
 class Program(Protocol):
     """A batched computation that is no set game: heatmaps, masks. Equal programs share batches."""
 

@@ -45,7 +45,7 @@ class Exhibit:
 class Photographs:
     """Images of a data set as the model saw them, found again through what the rows' files say.
 
-    `provenance` is that of the rows whose preprocessing is shown, `made` that of every fingerprint.
+    `provenance` says how the rows that are read were made, `made` the same of every fingerprint.
     `image_CHW`, normalised, and `pixels_HWC`, in 0..1, are those of the image last read.
     """
 

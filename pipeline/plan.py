@@ -19,7 +19,7 @@ from pipeline.data import SampleRef
 from pipeline.engine import Engine, Task
 from pipeline.evaluate import Evaluation
 from pipeline.masking import Masking
-from pipeline.methods import Attribution, Game, Objective, Outputs
+from pipeline.methods import Attribution, Game, Objective, Outputs, drive
 
 SIZES = (0.02, 0.25, 0.5, 0.75, 1.0)
 """Shares of visible players at which rows are timed."""
@@ -95,7 +95,7 @@ def _rehearse(evaluation: Evaluation, name: str, n_players: int) -> tuple[Counte
     explain = getattr(method, "explain", None)
     if explain is not None:
         game = Game(n_players=n_players, key="", ends=ends)
-        found = _drive(explain(game, objectives), answer)
+        found = drive(explain(game, objectives), answer)
     else:
         order = rng.permutation(n_players).tolist()
         found = dict.fromkeys(
@@ -115,7 +115,7 @@ def _row(evaluation, name, objective: Objective, found: Attribution, ends, answe
     n_players = len(ends.value_C) and found.scores_N is not None and len(found.scores_N)
     n_players = n_players or max(found.order) + 1
     judged = curves.curve(found.order, n_players, objective, ends, found.path if same else None)
-    outputs = _drive(judged, answer)
+    outputs = drive(judged, answer)
     points = outputs.value_C
     return {
         "key": "n00000000_00000000",
@@ -137,15 +137,6 @@ def _bytes(row: dict) -> int:
     """Size of a row before compression: floats of 4 bytes, and some 200 for names and numbers."""
     lists = [v for v in row.values() if isinstance(v, list | np.ndarray)]
     return 200 + sum(4 * len(v) for v in lists)
-
-
-def _drive(coroutine, answer):
-    reply = None
-    while True:
-        try:
-            reply = answer(coroutine.send(reply))
-        except StopIteration as stop:
-            return stop.value
 
 
 def _seconds_per_row(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import wandb
 
-from pipeline.aggregate import Aggregate
+from pipeline.aggregate import Aggregate, completed
 from pipeline.results import CURVES, Run
 from pipeline.undesirable.aggregate import MaskAggregate
 from pipeline.undesirable.evaluate import MASKS
@@ -62,9 +62,9 @@ def log_aggregation(
 
     def log(run: Any) -> None:
         if found:
-            log_curves(run, found)
+            _log_curves(run, found)
         if masks:
-            log_masks(run, masks)
+            _log_masks(run, masks)
         results = wandb.Artifact(_safe(f"results-{Path(settings['out']).name}"), type="results")
         location = str(Path(settings["out"]).resolve()) if place.is_local else settings["out"]
         prefix = "file://" if place.is_local else ""
@@ -73,49 +73,52 @@ def log_aggregation(
                 results.add_reference(f"{prefix}{location}/{kind.folder}", checksum=False)
         run.log_artifact(results)
 
-    def log_masks(run: Any, masks: MaskAggregate) -> None:
-        good = [group.summary for group in masks.groups if group.summary["n"]]
-        if good:
-            columns: list[Any] = list(dict.fromkeys(c for summary in good for c in summary))
-            rows = [[summary.get(name) for name in columns] for summary in good]
-            run.log({"undesirable": wandb.Table(columns=columns, data=rows)})
-        for summary in good:
-            name = f"{summary['title']}/{summary['model']}"
-            for column in ("phi", "phi_ratio", "undesirable"):
-                for suffix in ("", "_low", "_high"):
-                    run.summary[f"{name}/{column}{suffix}"] = summary[column + suffix]
-
-    def log_curves(run: Any, found: Aggregate) -> None:
-        run.define_metric("fraction")
-        run.define_metric("curve/*", step_metric="fraction")
-        for i, fraction in enumerate(found.groups[0].fraction_G):
-            points = {
-                f"curve/{name}/{y}{suffix}": float(getattr(getattr(group, y), array)[i])
-                for name, group in _named(found)
-                for y in ("probability", "top1")
-                for suffix, array in (("", "mean_G"), ("_low", "low_G"), ("_high", "high_G"))
-            }
-            run.log({"fraction": float(fraction), **points})
-        columns: list[Any] = list(found.groups[0].summary)
-        rows = [[group.summary[c] for c in columns] for group in found.groups]
-        run.log({"summary": wandb.Table(columns=columns, data=rows)})
-        for objective in ("insertion", "deletion"):
-            chosen = [(n, g) for n, g in _named(found) if g.summary["objective"] == objective]
-            if chosen:
-                chart = wandb.plot.line_series(
-                    xs=chosen[0][1].fraction_G.tolist(),
-                    ys=[np.nan_to_num(g.probability.mean_G).tolist() for _, g in chosen],
-                    keys=[n for n, _ in chosen],
-                    title=f"{objective}: probability of the target",
-                    xname="fraction of pixels",
-                )
-                run.log({f"overview/{objective}": chart})
-        for name, group in _named(found):
-            for column in ("auc_probability", "auc_top1"):
-                for suffix in ("", "_low", "_high"):
-                    run.summary[f"{name}/{column}{suffix}"] = group.summary[column + suffix]
-
     _tracked(settings, "aggregate", config, log)
+
+
+def _log_curves(run: Any, found: Aggregate) -> None:
+    run.define_metric("fraction")
+    run.define_metric("curve/*", step_metric="fraction")
+    for i, fraction in enumerate(found.groups[0].fraction_G):
+        points = {
+            f"curve/{name}/{y}{suffix}": float(getattr(getattr(group, y), array)[i])
+            for name, group in _named(found)
+            for y in ("probability", "top1")
+            for suffix, array in (("", "mean_G"), ("_low", "low_G"), ("_high", "high_G"))
+        }
+        run.log({"fraction": float(fraction), **points})
+    run.log({"summary": _table([group.summary for group in found.groups])})
+    for objective in ("insertion", "deletion"):
+        chosen = [(n, g) for n, g in _named(found) if g.summary["objective"] == objective]
+        if chosen:
+            chart = wandb.plot.line_series(
+                xs=chosen[0][1].fraction_G.tolist(),
+                ys=[np.nan_to_num(g.probability.mean_G).tolist() for _, g in chosen],
+                keys=[n for n, _ in chosen],
+                title=f"{objective}: probability of the target",
+                xname="fraction of pixels",
+            )
+            run.log({f"overview/{objective}": chart})
+    for name, group in _named(found):
+        for column in ("auc_probability", "auc_top1"):
+            for suffix in ("", "_low", "_high"):
+                run.summary[f"{name}/{column}{suffix}"] = group.summary[column + suffix]
+
+
+def _log_masks(run: Any, masks: MaskAggregate) -> None:
+    good = [group.summary for group in masks.groups if group.summary["n"]]
+    if good:
+        run.log({"undesirable": _table(good)})
+    for summary in good:
+        name = f"{summary['title']}/{summary['model']}"
+        for column in ("phi", "phi_ratio", "undesirable"):
+            for suffix in ("", "_low", "_high"):
+                run.summary[f"{name}/{column}{suffix}"] = summary[column + suffix]
+
+
+def _table(summaries: list[dict[str, Any]]) -> wandb.Table:
+    rows = completed(summaries)
+    return wandb.Table(columns=list[Any](rows[0]), data=[list(row.values()) for row in rows])
 
 
 def _tracked(

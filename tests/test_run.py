@@ -244,7 +244,7 @@ def start(out: Path, shards: str, *more: str) -> subprocess.Popen:
 
 def wait_for_files(process: subprocess.Popen, out: Path, count: int) -> None:
     """Until so many images are durable."""
-    until = time.monotonic() + 240
+    until = time.monotonic() + 480
     while time.monotonic() < until:
         staged = [p for p in out.glob("staging/results/*.parquet") if not p.name.startswith(".")]
         if len(staged) + (len(rows(out)) if list(out.glob("results/*.parquet")) else 0) >= count:

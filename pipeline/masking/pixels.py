@@ -18,6 +18,11 @@ def image_tokens(model: Model) -> int:
     return max(1, height * width // PIXELS_PER_TOKEN)
 
 
+def gradient_tokens(model: Model) -> int:
+    """What it weighs where activations are kept for a backward pass."""
+    return 3 * image_tokens(model)
+
+
 class Prepared(NamedTuple):
     """One image, its fill and its regions, on the model's device."""
 

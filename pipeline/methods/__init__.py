@@ -68,6 +68,11 @@ class Outputs:
         )
 
 
+def sample_rng(seed: int, key: str, *more: int) -> np.random.Generator:
+    """Randomness that belongs to a sample (and to `more`, a trial), on whichever worker."""
+    return np.random.default_rng([seed, zlib.crc32(key.encode()), *more])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Game:
     """One image's game: `ends` answers the empty and the full coalition, at no further cost."""
@@ -78,7 +83,7 @@ class Game:
 
     def rng(self, seed: int) -> np.random.Generator:
         """Randomness that belongs to the sample, whichever worker plays the game."""
-        return np.random.default_rng([seed, zlib.crc32(self.key.encode())])
+        return sample_rng(seed, self.key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +186,16 @@ def play(
         )
 
     ends = answer(torch.stack([torch.zeros(n_players).bool(), torch.ones(n_players).bool()]))
-    coroutine = method.explain(
-        Game(n_players=n_players, key=key, ends=ends), objectives or method.objectives
-    )
-    try:
-        coalitions_CN = next(coroutine)
-        while True:
-            coalitions_CN = coroutine.send(answer(coalitions_CN))
-    except StopIteration as stop:
-        return stop.value
+    game = Game(n_players=n_players, key=key, ends=ends)
+    return drive(method.explain(game, objectives or method.objectives), answer)
+
+
+def drive(coroutine: Generator[Tensor, Any, Any], answer: Callable[[Tensor], Outputs]) -> Any:
+    """Answer whatever a coroutine of coalitions asks for; returns what it returns."""
+    reply = None
+    while True:
+        try:
+            coalitions_CN = coroutine.send(reply)
+        except StopIteration as stop:
+            return stop.value
+        reply = answer(coalitions_CN)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from pipeline import UsageError
-from pipeline.aggregate import intervals
+from pipeline.aggregate import Curve, intervals
 from pipeline.data.datasets.setsum import TILES, set_sum
 from pipeline.results import Run
 
@@ -24,21 +24,12 @@ BOUNDS = ("oracle", "largest digits first", "any order")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mean:
-    """Means over composites at 0 to 4 visible tiles, with their intervals, each (G,)."""
-
-    mean_G: np.ndarray
-    low_G: np.ndarray
-    high_G: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
 class Result:
     """Accuracy by method, its lead over each other method (paired), and the bounds."""
 
     composites: int
-    accuracy: dict[str, Mean]
-    lead: dict[str, Mean]
+    accuracy: dict[str, Curve]
+    lead: dict[str, Curve]
     bounds: dict[str, np.ndarray]
 
 
@@ -47,9 +38,9 @@ def result(
 ) -> Result:
     """Statistics of curves (n, G) of the same n composites; the first method's lead over others."""
 
-    def mean(values_nG: np.ndarray) -> Mean:
+    def mean(values_nG: np.ndarray) -> Curve:
         low_G, high_G = intervals(values_nG, resamples=resamples, seed=0, confidence=confidence)
-        return Mean(mean_G=values_nG.mean(0), low_G=low_G, high_G=high_G)
+        return Curve(mean_G=values_nG.mean(0), low_G=low_G, high_G=high_G)
 
     first, *others = curves
     return Result(
@@ -113,7 +104,7 @@ def table(found: Result) -> str:
     def line(name: str, cells: Sequence[str]) -> str:
         return name.ljust(34) + "".join(cell.rjust(22) for cell in cells)
 
-    def with_interval(mean: Mean) -> list[str]:
+    def with_interval(mean: Curve) -> list[str]:
         values = zip(mean.mean_G, mean.low_G, mean.high_G, strict=True)
         return [f"{100 * m:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for m, low, high in values]
 

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from pipeline import UsageError
-from pipeline.aggregate import Curve, bootstrap_weights, save
+from pipeline.aggregate import Curve, bootstrap_weights, grouped, save
 from pipeline.methods.undesirable import Undesirable
 from pipeline.results import Run
 from pipeline.undesirable.controls import CONTROLS
@@ -51,12 +50,7 @@ def aggregate(run: Run, settings: Mapping[str, Any]) -> MaskAggregate:
 
     Raises UsageError for a run without rows to stand on.
     """
-    rows = run.read()
-    if settings["subset"] == "correct":
-        rows = rows.filter(pc.equal(rows["prediction"], rows["label"]))
-        if not len(rows):
-            raise UsageError("subset=correct: no image has a label that its prediction equals")
-    keys = rows.select(list(GROUP)).group_by(list(GROUP)).aggregate([]).to_pylist()
+    rows, keys = grouped(run, GROUP, settings["subset"])
     keys.sort(key=lambda k: (str(k["dataset"]), str(k["model"])))  # methods as they were asked for
     found = []
     for key in keys:
@@ -85,7 +79,7 @@ class _Statistics:
 
     def __init__(self, rows: pa.Table, key: Mapping[str, Any], settings: Mapping[str, Any]):
         good = rows.filter(pc.equal(rows["status"], "ok"))
-        self.rows, self.settings = good, settings
+        self.rows = good
         places = list(zip(good["shard"].to_pylist(), good["key"].to_pylist(), strict=True))
         index = {place: i for i, place in enumerate(dict.fromkeys(places))}
         self.places = list(index)
@@ -138,18 +132,16 @@ class _Statistics:
     def phis(self, before_n: np.ndarray) -> None:
         """phi as printed, without saturated images, its median and the ratio of sums; controls."""
         after_n = self.of("residual_after")
+        phi_n = recovered(before_n, after_n)
         fit_n = before_n >= SATURATED
         self.summary["saturated"] = int((~fit_n).sum())
-        with np.errstate(invalid="ignore", divide="ignore"):
-            phi_n = np.where(before_n > 0, 100 * (before_n - after_n) / before_n, np.nan)
         self.mean("phi_printed", phi_n)
         self.mean("phi", phi_n, fit_n)
         self.median("phi_median", phi_n)
         self.ratio("phi_ratio", 100 * (before_n - after_n), before_n)
-        best_n = 100 * (before_n - self.of("residual_best")) / before_n
-        self.mean("phi_best", best_n, fit_n)
+        self.mean("phi_best", recovered(before_n, self.of("residual_best")), fit_n)
         for name in CONTROLS:
-            control_n = 100 * (before_n - self.of(f"residual_{name}")) / before_n
+            control_n = recovered(before_n, self.of(f"residual_{name}"))
             there_n = fit_n & np.isfinite(control_n)
             self.mean(f"phi_{name}", control_n, there_n)
             self.mean(f"phi_above_{name}", phi_n - control_n, there_n)
@@ -157,9 +149,9 @@ class _Statistics:
 
     def confidence(self, before_n: np.ndarray) -> None:
         """phi among images of like probability of the target."""
-        phi_n = 100 * (before_n - self.of("residual_after")) / before_n
+        phi_n = recovered(before_n, self.of("residual_after"))
+        p_n = 100 * (1 - before_n)
         for low, high in CONFIDENCE:
-            p_n = 100 * (1 - before_n)
             inside_n = (p_n >= low) & ((p_n < high) | (high == 100)) & (before_n >= SATURATED)
             self.summary[f"n_{low}_{high}"] = int(inside_n.sum())
             self.mean(f"phi_{low}_{high}", phi_n, inside_n)
@@ -236,6 +228,12 @@ class _Statistics:
         bounds = np.quantile(drawn_R, [self.tail, 1 - self.tail]) if len(drawn_R) else (np.nan,) * 2
         self.summary[name] = float(value)
         self.summary[f"{name}_low"], self.summary[f"{name}_high"] = map(float, bounds)
+
+
+def recovered(before_n: np.ndarray, after_n: np.ndarray) -> np.ndarray:
+    """phi of each image, in percent; NaN where there was no residual."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(before_n > 0, 100 * (before_n - after_n) / before_n, np.nan)
 
 
 def alike(masks_Tc: np.ndarray, *, side: int) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """One image: masks of every variant and trial, what they and the controls do, as rows."""
 
-import zlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,10 +12,10 @@ from torch import Tensor
 from pipeline import UsageError
 from pipeline.arena import Arena
 from pipeline.data import Sample
-from pipeline.engine import WITH_GRADIENTS, ProgramQuery, Query, Task
+from pipeline.engine import ProgramQuery, Query, Task
 from pipeline.masking.blur import Blur
-from pipeline.masking.pixels import image_tokens
-from pipeline.methods import Attribution
+from pipeline.masking.pixels import gradient_tokens
+from pipeline.methods import sample_rng
 from pipeline.methods.undesirable import Masks, Undesirable
 from pipeline.methods.undesirable_greedy import UndesirableGreedy
 from pipeline.players.patch_grid import PatchGrid
@@ -119,7 +118,7 @@ class UndesirableEvaluation(Work):
 
     def first_query(self) -> tuple[int, int]:
         """All masks of an image are asked for at once."""
-        return len(self.wanted), WITH_GRADIENTS * image_tokens(self.model)
+        return len(self.wanted), gradient_tokens(self.model)
 
     def row(self, shard: str, key: str, name: str, part: int) -> Row:
         """Names and fingerprint."""
@@ -218,7 +217,7 @@ class UndesirableEvaluation(Work):
 
     def _greedy(
         self, sample: Sample, image_CHW: Tensor, target: int, how: Undesirable, areas: list[float]
-    ) -> Generator[Query, Any, dict[float, Row]]:
+    ) -> Generator[Query | ProgramQuery, Any, dict[float, Row]]:
         """For each area: what is left when about as much is hidden patch by patch."""
         arena = Arena(
             self.model,
@@ -231,8 +230,8 @@ class UndesirableEvaluation(Work):
         blur = Blur(sigma=how.sigma, kernel=how.kernel)
         game = yield from arena.open(blur)
         method = UndesirableGreedy(budget=max(budgets.values(), default=0), stop="gain")
-        attributions = yield from arena.play(method.explain(game, ["deletion"]), blur)
-        found: Attribution = attributions["deletion"]
+        attributions, _ = yield from arena.attribute(method, blur, game, ["deletion"])
+        found = attributions["deletion"]
         assert found.path is not None
         log_odds = [game.ends.value_C[1], *found.path.value_C]
         return {
@@ -311,5 +310,4 @@ def _half(mask_Bcc: Tensor) -> np.ndarray:
 
 def _seed(variant: Undesirable, key: str, trial: int) -> int:
     """Start and noise belong to sample and trial, whichever variant and worker."""
-    rng = np.random.default_rng([variant.seed, zlib.crc32(key.encode()), trial])
-    return int(rng.integers(2**62))
+    return int(sample_rng(variant.seed, key, trial).integers(2**62))

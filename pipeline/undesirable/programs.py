@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from pipeline.engine import WITH_GRADIENTS
-from pipeline.masking.pixels import image_tokens
+from pipeline.masking.pixels import gradient_tokens, image_tokens
 from pipeline.methods.undesirable import Masks, Undesirable, optimise
 from pipeline.models import Model
 
@@ -62,7 +61,7 @@ class Saliency:
 
     def tokens(self, model: Model) -> int:
         """With gradients."""
-        return WITH_GRADIENTS * image_tokens(model)
+        return gradient_tokens(model)
 
     def run(self, model: Model, rows: list[tuple[Tensor, int]], spent: Spent) -> list[Tensor]:
         """One forward, one backward."""
@@ -85,7 +84,7 @@ class Optimise:
 
     def tokens(self, model: Model) -> int:
         """With gradients."""
-        return WITH_GRADIENTS * image_tokens(model)
+        return gradient_tokens(model)
 
     def run(self, model: Model, rows: list[Wish], spent: Spent) -> list[Masks]:
         """All steps."""

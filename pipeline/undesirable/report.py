@@ -14,7 +14,7 @@ from pipeline.methods.undesirable import Undesirable
 from pipeline.pictures import Photographs, Tile, data_uri, exhibits, interval, n_images, ruled, svg
 from pipeline.results import Run
 from pipeline.undesirable.aggregate import CONFIDENCE, MaskAggregate, MaskGroup
-from pipeline.undesirable.controls import CONTROLS
+from pipeline.undesirable.controls import CONTROLS, SAME_AREA
 from pipeline.undesirable.evaluate import MASKS, THRESHOLD, THRESHOLDS
 
 HEAT = matplotlib.colormaps["turbo"]
@@ -46,7 +46,7 @@ def table(found: MaskAggregate) -> str:
             cells.append([s["title"], "-", "-", "-", images])
             continue
         best = max(
-            (f"phi_{name}" for name in CONTROLS[:3]),
+            (f"phi_{name}" for name in SAME_AREA),
             key=lambda name: np.nan_to_num(s[name], nan=-1e9),
         )
         cells.append(
@@ -129,7 +129,7 @@ def _figure(groups: list[MaskGroup]) -> str:
 
 def _cells(group: MaskGroup) -> dict[str, Any]:
     s = group.summary
-    percents = ("phi", "phi_printed", "phi_median", "phi_ratio", *(f"phi_{c}" for c in CONTROLS))
+    percents = ("phi", "phi_printed", "phi_median", "phi_ratio")
     return (
         {name: interval(s, name, ".1f") for name in percents}
         | {
@@ -150,7 +150,6 @@ def _cells(group: MaskGroup) -> dict[str, Any]:
         | {
             "method": s["title"],
             "model": s["model"],
-            "controls": [interval(s, f"phi_{name}", ".1f") for name in CONTROLS],
             "undesirable": interval(s, "undesirable", ".4f"),
             "improved": f"{100 * s['improved']:.0f} %",
             "converged": f"{100 * s['converged']:.0f} %",
