@@ -11,3 +11,7 @@ G points of a curve, R bootstrap resamples.
 
 class UsageError(ValueError):
     """The request cannot be served; the one-line message names what is wrong and the fix."""
+
+
+class RunError(RuntimeError):
+    """Work stopped through no fault of the request; the one-line message says why."""

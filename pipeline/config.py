@@ -23,7 +23,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import UsageError
+from pipeline import RunError, UsageError
 from pipeline.data.shards import Shards
 from pipeline.evaluate import Evaluation
 from pipeline.methods.undesirable import Undesirable
@@ -196,7 +196,8 @@ def entry_point(
 ) -> Callable[[Callable[[dict[str, Any]], int | None]], Callable[[], None]]:
     """Make a job of a function from plain settings to an exit status.
 
-    A usage error, Hydra's or ours, is one line on standard error and exit status 2.
+    A usage error, Hydra's or ours, is one line on standard error and exit status 2; work that had
+    to stop is one line and exit status 1.
     """
 
     def wrap(job: Callable[[dict[str, Any]], int | None]) -> Callable[[], None]:
@@ -206,6 +207,8 @@ def entry_point(
                 status = job(resolve(config, dict(HydraConfig.get().runtime.choices)))
             except UsageError as error:
                 _usage(error)
+            except RunError as error:
+                sys.exit(f"error: {_one_line(error)}")
             sys.exit(status or 0) if status else None
 
         def main() -> None:

@@ -16,9 +16,12 @@ import timm
 import torch
 from conftest import ROOT, job, write_tar
 from PIL import Image
+from ray.exceptions import RayTaskError
 
+from pipeline import RunError, UsageError
 from pipeline.methods.moxi import Moxi
 from pipeline.models import fit_weights, read_weights
+from pipeline.workers.driver import Driver
 
 SMALL = ("players=patch14", "players.grid=4", "tracking=disabled")
 CONTRACT = (
@@ -295,3 +298,12 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
     assert there == len(durable)
     evaluations = Moxi(objective="insertion").evaluations(16, ["insertion"])
     assert all(r["evaluations"] == evaluations for r in found.values())
+
+
+@pytest.mark.parametrize(
+    ("cause", "stop"), [(OSError("no space left"), RunError), (UsageError("grid=9"), UsageError)]
+)
+def test_a_worker_that_cannot_go_on_stops_the_run_with_its_reason(cause, stop):
+    driver = Driver.__new__(Driver)
+    with pytest.raises(stop, match=re.escape(str(cause))):
+        driver._refused(None, None, RayTaskError("evaluate", "traceback", cause))  # type: ignore[arg-type]

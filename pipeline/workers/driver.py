@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from pipeline import UsageError, config
+from pipeline import RunError, UsageError, config
 from pipeline.data import SampleRef
 from pipeline.engine import MALLOC, Counters
 from pipeline.results import Identity, Run
@@ -100,7 +100,7 @@ class Driver:
         self._early_deaths = 0
 
     def evaluate(self) -> None:
-        """Run until every lease is committed. Raises UsageError when no actor can be had."""
+        """Run until every lease is committed. Raises UsageError or RunError if none can."""
         actors, self._resources = self._plan()
         started = time.monotonic()
         try:
@@ -206,7 +206,8 @@ class Driver:
 
     def _refused(self, actor: _Actor, ref: Any, error: RayTaskError) -> None:
         """The actor lives, but could not commit (or start): no other would fare better."""
-        raise UsageError(f"a worker cannot go on: {_reason(error.cause or error)}") from None
+        stop = UsageError if isinstance(error.cause, UsageError) else RunError
+        raise stop(f"a worker cannot go on: {_reason(error.cause or error)}") from None
 
     def _died(self, actor: _Actor, error: BaseException) -> None:
         self._actors.remove(actor)
@@ -214,7 +215,7 @@ class Driver:
         if not actor.window:
             self._early_deaths += 1
             if self._early_deaths >= self.cluster["tries"]:
-                raise UsageError(f"workers cannot start: {_reason(error)}") from None
+                raise RunError(f"workers cannot start: {_reason(error)}") from None
         alone = len(actor.leases) == 1
         for lease, _ in actor.leases.values():
             lease.deaths += 1
