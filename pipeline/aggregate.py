@@ -1,7 +1,7 @@
 """Rows to statistics: mean curves and AUCs with bootstrap intervals over images."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,23 +114,20 @@ def completed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row.get(name) for name in names} for row in rows]
 
 
-def bootstrap_weights(n: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of n images is drawn in each resample, over n: float64 (R, n)."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+def bootstrap_weights(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of n images is drawn in each resample, over n: float64 (R, n), in blocks of
+    64 resamples, which fit into memory whatever n is."""
+    for done in range(0, resamples, 64):
+        rng = np.random.default_rng(seed + done)
+        yield rng.multinomial(n, np.full(n, 1 / n), size=min(64, resamples - done)) / n
 
 
 def intervals(
-    values_nG: np.ndarray, *, resamples: int, seed: int, confidence: float, block: int = 64
+    values_nG: np.ndarray, *, resamples: int, seed: int, confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap interval of the mean over images of each column, (G,) each."""
-    n = len(values_nG)
-    means_RG = np.concatenate(
-        [
-            bootstrap_weights(n, min(block, resamples - done), seed + done) @ values_nG
-            for done in range(0, resamples, block)
-        ]
-    )
+    weights = bootstrap_weights(len(values_nG), resamples, seed)
+    means_RG = np.concatenate([weights_Rn @ values_nG for weights_Rn in weights])
     tail = (1 - confidence) / 2
     low_G, high_G = np.quantile(means_RG, [tail, 1 - tail], axis=0)
     return low_G, high_G

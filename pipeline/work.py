@@ -17,7 +17,7 @@ from pipeline.engine import Task
 from pipeline.models import Model
 from pipeline.results import Kind
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Part of every fingerprint: raise it when a change alters what any row holds."""
 
 Row = dict[str, Any]

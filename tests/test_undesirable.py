@@ -17,7 +17,7 @@ from pipeline.methods import play
 from pipeline.methods.undesirable import Undesirable, _Loss, optimise
 from pipeline.methods.undesirable_greedy import UndesirableGreedy
 from pipeline.undesirable.aggregate import alike
-from pipeline.undesirable.controls import MASKED, SAME_AREA, control
+from pipeline.undesirable.controls import MASKED, SAME_AREA, control, of_area
 from pipeline.undesirable.evaluate import UndesirableEvaluation, converged, phi, residual
 from pipeline.undesirable.programs import Look, Optimise, Seen, Wish
 
@@ -90,7 +90,7 @@ def test_at_ones_only_the_score_is_left_and_gradients_are_finite(
     plain_BK = model.module(pictures)
     mask_Bcc = torch.ones(2, 28, 28, requires_grad=True)
     seen = variant.perturb(pictures, variant.blur(pictures), mask_Bcc)
-    torch.testing.assert_close(seen, pictures)
+    assert torch.equal(seen, pictures)
     loss_B = _Loss([variant] * 2, [3, 4], plain_BK)(mask_Bcc, model.module(seen))
     p_B = plain_BK.softmax(1)[[0, 1], [3, 4]]
     expected = 1 - p_B if anchor == "target" else -p_B
@@ -254,6 +254,51 @@ def test_controls_of_the_same_area_keep_every_value():
     assert set(SAME_AREA) < set(MASKED)
 
 
+def test_controls_are_scaled_to_the_area_of_the_mask():
+    """Border cells cover half as many pixels; cells that are full stay so."""
+    how = small()
+    shares_cc = how.per_cell(torch.full((1, 40, 40), 1 / 1600))[0]
+    assert float(shares_cc.sum()) == pytest.approx(1)
+    assert float(shares_cc[0, 0]) < 0.6 * float(shares_cc[0, 3]) < 0.4 * float(shares_cc[3, 3])
+    for seed, sharpness in ((0, 1), (1, 4), (2, 20)):
+        generator = torch.Generator().manual_seed(seed)
+        mask_cc = (sharpness * torch.rand(7, 7, generator=generator)).clamp(max=1)
+        blurred_HW = 1 - how.enlarge(mask_cc[None], (40, 40))[0]
+        area = float(blurred_HW.mean())
+        for name in ("random", "shifted"):
+            moved_cc = control(name, mask_cc, mask_cc, np.random.default_rng(seed))
+            found_cc = of_area(moved_cc, area, shares_cc)
+            again_HW = 1 - how.enlarge(found_cc[None], (40, 40))[0]
+            assert float(again_HW.mean()) == pytest.approx(area, abs=1e-6)
+            assert found_cc.min() >= 0 and found_cc.max() <= 1
+            assert torch.equal(found_cc == 1, moved_cc == 1)
+    full_cc = of_area(torch.eye(7), 1.0, shares_cc)  # more than it can cover
+    assert torch.equal(full_cc, torch.eye(7))
+    assert torch.equal(of_area(torch.ones(7, 7), 0.0, shares_cc), torch.ones(7, 7))
+
+
+def test_where_the_mask_is_one_its_enlargement_is():
+    for cells, side in ((7, 40), (28, 64), (28, 224), (5, 33)):
+        for align in (True, False):
+            how = small(cells=cells, align_corners=align)
+            ones_HW = how.enlarge(torch.ones(1, cells, cells), (side, side))[0]
+            assert torch.equal(ones_HW, torch.ones(side, side))
+
+
+def test_the_best_iterate_is_told_with_its_step(model):
+    """Under noise too, where the least noisy loss need not be it."""
+    for noise in (0.0, 0.3):
+        found = run(model, [small(noise=noise)] * 4, images(4), [0, 1, 2, 3], seeds=[1, 2, 3, 4])
+        for i, step in enumerate(found.step_B.tolist()):
+            same = torch.equal(found.best_Bcc[i], found.mask_Bcc[i])
+            assert same or step < 30
+            if not noise:
+                losses_T = torch.cat([found.loss_BT[i], found.final_B[i : i + 1]])
+                assert float(losses_T[step]) == float(found.best_B[i]) == float(losses_T.min())
+            if step == 30:
+                assert float(found.best_B[i]) == float(found.final_B[i])
+
+
 def test_greedy_hides_only_what_raises_the_value():
     for seed in range(5):
         value = table_game(6, seed)
@@ -298,7 +343,7 @@ def test_one_bad_variant_does_not_take_the_others_along(model):
         data=SimpleNamespace(name="toy"),
         model=model,
         fingerprints={"good": "x", "bad": "y"},
-        variants={"good": small(steps=2), "bad": small(steps=3, noise=float("inf"))},
+        variants={"good": small(steps=2), "bad": small(steps=3, noise=3e38)},
         controls=["random", "greedy"],
         greedy_grid=4,
     )

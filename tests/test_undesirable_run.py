@@ -127,6 +127,7 @@ def test_statistics_are_those_of_the_rows(finished):
     assert s["phi_printed"] == pytest.approx(np.mean([r["phi"] for r in chosen]))
     gained = sum(r["residual_before"] - r["residual_after"] for r in chosen)
     assert s["phi_ratio"] == pytest.approx(100 * gained / sum(r["residual_before"] for r in chosen))
+    assert s["worse"] == np.mean([r["loss_after"] > r["loss_ones"] for r in chosen])
     assert s["n"] == 2 and s["failed"] == 0
     assert s["n_0_50"] + s["n_50_90"] + s["n_90_99"] + s["n_99_100"] + s["saturated"] == 2
 
@@ -142,8 +143,9 @@ def masks_of(out: Path):
         (["controls=[none]"], ["controls", "none", "greedy"]),
         (["engine.precision=bf16"], ["engine.precision", "fp32"]),
         (["methods.f_tc.anchor=all"], ["anchor='all'", "others"]),
-        (["greedy_grid=9"], ["grid=9"]),
+        (["greedy_grid=9"], ["greedy_grid=9 does not divide"]),
         (["trials=3"], ["trials=3", "noise"]),
+        (["methods.f_tc.cells=28.5"], ["cells=28.5", "whole number"]),
         (["dataset.seed=1"], ["dataset.seed=1", "dataset.limit"]),
     ],
 )

@@ -17,6 +17,7 @@ products do for batches of 4 rows or more on the CPUs measured, so smaller ones 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
@@ -30,7 +31,7 @@ from pipeline.models import Model
 
 Anchor = Literal["none", "others", "target"]
 ROOM = {"tv": 1e-8, "norm": 1e-12}
-"""Added under roots, whose gradient at 0 is infinite; what it adds to the value is taken off."""
+"""Added under roots for their gradients, which at 0 are infinite; values go without it."""
 FEWEST = 4
 """Rows that a batch is filled up to."""
 
@@ -47,7 +48,8 @@ class Undesirable:
     `norm` of the others' change: of its `mean`, or the root mean square over classes, `rms`.
     `score`: the target's `probability`, or `log_probability`.
     `start`: `ones`, or `uniform` in [0.9, 1). `noise`: standard deviation of what is added to the
-    normalised Q at each step. `seed` decides both, with the sample's key and the trial.
+    normalised Q at each step. `seed` decides both, with the sample's key and the trial; alone where
+    the mask serves as a heatmap.
     `kernel`, `sigma`: of the blur h, reflected at the border, in pixels.
     """
 
@@ -78,15 +80,18 @@ class Undesirable:
             known = get_args(type(self).__annotations__[name])
             if (value := getattr(self, name)) not in known:
                 raise UsageError(f"{name}={value!r}: use one of {list(known)}")
+        for name in ("cells", "steps", "kernel", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise UsageError(f"{name}={getattr(self, name)}: give a whole number")
         for name in ("cells", "steps", "rate", "kernel", "sigma"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < inf:
                 raise UsageError(f"{name}={getattr(self, name)}: give a positive number")
-        if self.beta < 1:
+        if not 1 <= self.beta < inf:
             raise UsageError(f"beta={self.beta}: give 1 or more")
         if self.kernel % 2 == 0:
             raise UsageError(f"kernel={self.kernel}: give an odd number of pixels")
         for name in ("gamma", "tv_weight", "l1_weight", "noise"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < inf:
                 raise UsageError(f"{name}={getattr(self, name)}: give 0 or more")
 
     @property
@@ -114,11 +119,20 @@ class Undesirable:
         return gaussian_blur(images_BCHW, [self.kernel, self.kernel], [self.sigma, self.sigma])
 
     def enlarge(self, mask_Bcc: Tensor, hw: tuple[int, int]) -> Tensor:
-        """M' (B, H, W) of M (B, cells, cells), bilinear."""
-        mask_B1HW = interpolate(
-            mask_Bcc[:, None], hw, mode="bilinear", align_corners=self.align_corners
+        """M' (B, H, W) of M (B, cells, cells), bilinear; exactly 1 where M is."""
+        blurred_B1HW = interpolate(
+            1 - mask_Bcc[:, None], hw, mode="bilinear", align_corners=self.align_corners
         )
-        return mask_B1HW[:, 0]
+        return 1 - blurred_B1HW[:, 0]
+
+    def per_cell(self, values_BHW: Tensor) -> Tensor:
+        """(B, cells, cells): what a cell of M weighs in the sum of M' times the values."""
+        ones_Bcc = torch.ones(len(values_BHW), self.cells, self.cells, device=values_BHW.device)
+        with torch.enable_grad():
+            ones_Bcc.requires_grad_(True)
+            height, width = values_BHW.shape[1:]
+            total = (self.enlarge(ones_Bcc, (height, width)) * values_BHW).sum()
+            return torch.autograd.grad(total, ones_Bcc)[0]
 
     def perturb(self, images_BCHW: Tensor, blurred_BCHW: Tensor, mask_Bcc: Tensor) -> Tensor:
         """Q (B, C, H, W)."""
@@ -129,14 +143,16 @@ class Undesirable:
 class Masks(NamedTuple):
     """What optimisation found for B rows, on the model's device.
 
-    `mask_Bcc` after the last step, `best_Bcc` the iterate of the least loss, `best_B` its loss,
-    `loss_BT` the loss before each step, `final_B` after the last one, `ones_B` at M = 1, `plain_BK`
-    and `logits_BK` the logits of the images and of the last masks; all but `loss_BT` without noise.
+    `mask_Bcc` after the last step; `best_Bcc` the iterate of the least loss, `best_B` its loss,
+    `step_B` the steps that led to it; `loss_BT` the loss before each step, `final_B` after the last
+    one, `ones_B` at M = 1; `plain_BK` and `logits_BK` the logits of the images and of the last
+    masks; all but `loss_BT` without noise.
     """
 
     mask_Bcc: Tensor
     best_Bcc: Tensor
     best_B: Tensor
+    step_B: Tensor
     loss_BT: Tensor
     final_B: Tensor
     ones_B: Tensor
@@ -185,7 +201,7 @@ def optimise(
     spent(rows)
     loss_of = _Loss(variants, targets, plain_BK)
     ones_B = loss_of(torch.ones_like(mask_Bcc), plain_BK)
-    best_Bcc, best_B = mask_Bcc.clone(), torch.full((rows,), torch.inf, device=device)
+    best = _Best(mask_Bcc)
     losses = []
     mask_Bcc.requires_grad_(True)
     adam = torch.optim.Adam([mask_Bcc], lr=how.rate)
@@ -199,7 +215,7 @@ def optimise(
             loss_B = loss_of(mask_Bcc, model.module(seen_BCHW))
             mask_Bcc.grad = None
             loss_B.sum().backward()
-        best_Bcc, best_B = _better(best_Bcc, best_B, mask_Bcc, loss_B)
+        best.offer(step, mask_Bcc.detach(), loss_B.detach())
         losses.append(loss_B.detach())
         if how.decay == "linear":
             adam.param_groups[0]["lr"] = how.rate * (1 - step / how.steps)
@@ -212,12 +228,36 @@ def optimise(
         logits_BK = model.module(how.perturb(images_BCHW, blurred_BCHW, mask_Bcc))
         final_B = loss_of(mask_Bcc, logits_BK)
         if how.noise:  # the least noisy loss may owe it to its noise
-            seen_BCHW = how.perturb(images_BCHW, blurred_BCHW, best_Bcc)
-            best_B = loss_of(best_Bcc, model.module(seen_BCHW))
+            seen_BCHW = how.perturb(images_BCHW, blurred_BCHW, best.mask_Bcc)
+            best.loss_B = loss_of(best.mask_Bcc, model.module(seen_BCHW))
     spent(rows)
-    best_Bcc, best_B = _better(best_Bcc, best_B, mask_Bcc, final_B)
-    losses_BT = torch.stack(losses, 1)
-    return Masks(mask_Bcc, best_Bcc, best_B, losses_BT, final_B, ones_B, plain_BK, logits_BK)
+    best.offer(how.steps, mask_Bcc, final_B)
+    return Masks(
+        mask_Bcc=mask_Bcc,
+        best_Bcc=best.mask_Bcc,
+        best_B=best.loss_B,
+        step_B=best.step_B,
+        loss_BT=torch.stack(losses, 1),
+        final_B=final_B,
+        ones_B=ones_B,
+        plain_BK=plain_BK,
+        logits_BK=logits_BK,
+    )
+
+
+class _Best:
+    """Each row's iterate of the least loss."""
+
+    def __init__(self, mask_Bcc: Tensor):
+        self.mask_Bcc = mask_Bcc.clone()
+        self.loss_B = torch.full((len(mask_Bcc),), torch.inf, device=mask_Bcc.device)
+        self.step_B = torch.zeros_like(self.loss_B, dtype=torch.long)
+
+    def offer(self, step: int, mask_Bcc: Tensor, loss_B: Tensor) -> None:
+        better_B = loss_B < self.loss_B
+        self.mask_Bcc = torch.where(better_B[:, None, None], mask_Bcc, self.mask_Bcc)
+        self.loss_B = torch.where(better_B, loss_B, self.loss_B)
+        self.step_B = self.step_B.masked_fill(better_B, step)
 
 
 class _Loss:
@@ -269,15 +309,6 @@ class _Loss:
 
 
 def _root(x: Tensor, degree: float, room: float) -> Tensor:
-    """x ** (1 / degree), exactly 0 at 0, with a finite gradient there."""
-    return (x + room) ** (1 / degree) - torch.full_like(x, room) ** (1 / degree)
-
-
-def _better(
-    best_Bcc: Tensor, best_B: Tensor, mask_Bcc: Tensor, loss_B: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The masks of the lesser loss, and that loss."""
-    mask_Bcc, loss_B = mask_Bcc.detach(), loss_B.detach()
-    better_B = loss_B < best_B
-    chosen_Bcc = torch.where(better_B[:, None, None], mask_Bcc, best_Bcc)
-    return chosen_Bcc, torch.where(better_B, loss_B, best_B)
+    """x ** (1 / degree), with the gradient of (x + room) ** (1 / degree): finite at 0."""
+    smooth = (x + room) ** (1 / degree)
+    return smooth + (x ** (1 / degree) - smooth).detach()

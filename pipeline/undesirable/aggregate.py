@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from pipeline.aggregate import Curve, bootstrap_weights, grouped, save
+from pipeline.aggregate import Curve, bootstrap_weights, grouped, intervals, save
 from pipeline.methods.undesirable import Undesirable
 from pipeline.results import Run
 from pipeline.undesirable.controls import CONTROLS
@@ -18,6 +18,10 @@ from pipeline.undesirable.evaluate import THRESHOLD, THRESHOLDS
 GROUP = ("dataset", "model", "method", "fingerprint")
 SATURATED = 1e-4
 """Residual under which phi says little: its denominator is next to nothing."""
+FLAT = 1e-3
+"""Slope f (1 - f) of the probability under which it hardly leads anywhere."""
+WORSE = 1e-4
+"""Loss above that of M = 1 from which a mask is worse than none; below, it is M = 1, rounded."""
 BASE = "undesirable_base"
 """The method that others are to be more consistent than."""
 CONFIDENCE = ((0, 50), (50, 90), (90, 99), (99, 100))
@@ -92,9 +96,9 @@ class _Statistics:
             "failed": len(rows) - len(good),
         }
         self.alike: dict[str, np.ndarray] = {}
-        self.tail = (1 - settings["confidence"]) / 2
-        if self.n:
-            self.weights_Rn = bootstrap_weights(self.n, settings["resamples"], settings["seed"])
+        self.bootstrap = {key: settings[key] for key in ("resamples", "seed", "confidence")}
+        self.ratios: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.medians: dict[str, np.ndarray] = {}
 
     def group(self) -> MaskGroup:
         if not self.n:
@@ -113,9 +117,12 @@ class _Statistics:
         self.drifts()
         for name in ("improved", "converged"):
             self.mean(name, self.of(name))
+        worse = self.column("loss_after") > self.column("loss_ones") + WORSE
+        self.mean("worse", self.per_image(worse.astype(float)))
         self.accuracy()
         self.consistency()
         self.mean("seconds", self.of("seconds"))
+        self.resample()
         return MaskGroup(summary=self.summary, fractions=self.fractions())
 
     def column(self, name: str) -> np.ndarray:
@@ -135,6 +142,7 @@ class _Statistics:
         phi_n = recovered(before_n, after_n)
         fit_n = before_n >= SATURATED
         self.summary["saturated"] = int((~fit_n).sum())
+        self.summary["flat"] = int((before_n * (1 - before_n) < FLAT).sum())
         self.mean("phi_printed", phi_n)
         self.mean("phi", phi_n, fit_n)
         self.median("phi_median", phi_n)
@@ -142,10 +150,12 @@ class _Statistics:
         self.mean("phi_best", recovered(before_n, self.of("residual_best")), fit_n)
         for name in CONTROLS:
             control_n = recovered(before_n, self.of(f"residual_{name}"))
-            there_n = fit_n & np.isfinite(control_n)
+            known_n = np.isfinite(self.of(f"residual_{name}"))
+            there_n = fit_n & known_n
             self.mean(f"phi_{name}", control_n, there_n)
             self.mean(f"phi_above_{name}", phi_n - control_n, there_n)
-            self.ratio(f"phi_ratio_{name}", control_n * before_n, before_n, there_n | ~fit_n)
+            won_n = 100 * (before_n - self.of(f"residual_{name}"))
+            self.ratio(f"phi_ratio_{name}", won_n, before_n, known_n)
 
     def confidence(self, before_n: np.ndarray) -> None:
         """phi among images of like probability of the target."""
@@ -184,6 +194,7 @@ class _Statistics:
                 iou_n[i], r_n[i] = alike(np.stack(mine), side=224)
         self.alike = {"iou": iou_n, "pearson": r_n}
         for name, values_n in self.alike.items():
+            self.summary[f"n_{name}"] = int(np.isfinite(values_n).sum())
             self.mean(name, values_n)
 
     def compare(self, base: "_Statistics") -> None:
@@ -195,16 +206,19 @@ class _Statistics:
             theirs_n = np.full(self.n, np.nan)
             for i, p in enumerate(self.places):
                 theirs_n[i] = base.alike[name][place[p]] if p in place else np.nan
-            self.mean(f"{name}_above_base", self.alike[name] - theirs_n)
+            above_n = self.alike[name] - theirs_n
+            self.summary[f"n_{name}_above_base"] = int(np.isfinite(above_n).sum())
+            self.mean(f"{name}_above_base", above_n)
+        self.resample()
 
     def fractions(self) -> Curve:
         values = np.array(self.rows["fractions"].to_pylist(), dtype=float)
         values_nG = np.stack([self.per_image(column) for column in values.T], 1)
-        means_RG = self.weights_Rn @ values_nG
-        low_G, high_G = np.quantile(means_RG, [self.tail, 1 - self.tail], axis=0)
+        low_G, high_G = intervals(values_nG, **self.bootstrap)
         return Curve(mean_G=values_nG.mean(0), low_G=low_G, high_G=high_G)
 
     def mean(self, name: str, values_n: np.ndarray, there_n: np.ndarray | None = None) -> None:
+        """Over the images that are `there_n`."""
         self.ratio(name, values_n, np.ones(self.n), there_n)
 
     def ratio(
@@ -212,22 +226,41 @@ class _Statistics:
     ) -> None:
         """Ratio of sums over the images that are `there_n`; NaN where there are none."""
         there_n = np.isfinite(over_n) if there_n is None else there_n
-        over_n, under_n = np.where(there_n, over_n, 0.0), np.where(there_n, under_n, 0.0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = over_n.sum() / under_n.sum()
-            drawn_R = (self.weights_Rn @ over_n) / (self.weights_Rn @ under_n)
-        self.say(name, found, drawn_R)
+        self.ratios[name] = np.where(there_n, over_n, 0.0), np.where(there_n, under_n, 0.0)
 
     def median(self, name: str, values_n: np.ndarray) -> None:
-        order = values_n.argsort()  # NaN last
-        reached_Rn = self.weights_Rn[:, order].cumsum(1) >= 0.5 - 1e-9
-        self.say(name, float(np.nanmedian(values_n)), values_n[order][reached_Rn.argmax(1)])
+        self.medians[name] = values_n
+
+    def resample(self) -> None:
+        """Say what was asked for since, each with its interval, from one set of resamples."""
+        over_nS = np.stack([over_n for over_n, _ in self.ratios.values()], 1)
+        under_nS = np.stack([under_n for _, under_n in self.ratios.values()], 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found_S = over_nS.sum(0) / under_nS.sum(0)
+            drawn = []
+            for weights_Rn in bootstrap_weights(
+                self.n, self.bootstrap["resamples"], self.bootstrap["seed"]
+            ):
+                ratios_RS = (weights_Rn @ over_nS) / (weights_Rn @ under_nS)
+                medians = [_medians(values_n, weights_Rn) for values_n in self.medians.values()]
+                drawn.append(np.column_stack([ratios_RS, *medians]))
+        found = [*found_S, *(np.nanmedian(values_n) for values_n in self.medians.values())]
+        names = [*self.ratios, *self.medians]
+        for name, value, drawn_R in zip(names, found, np.concatenate(drawn).T, strict=True):
+            self.say(name, float(value), drawn_R[np.isfinite(drawn_R)])
+        self.ratios, self.medians = {}, {}
 
     def say(self, name: str, value: float, drawn_R: np.ndarray) -> None:
-        drawn_R = drawn_R[np.isfinite(drawn_R)]
-        bounds = np.quantile(drawn_R, [self.tail, 1 - self.tail]) if len(drawn_R) else (np.nan,) * 2
-        self.summary[name] = float(value)
+        tail = (1 - self.bootstrap["confidence"]) / 2
+        bounds = np.quantile(drawn_R, [tail, 1 - tail]) if len(drawn_R) else (np.nan, np.nan)
+        self.summary[name] = value
         self.summary[f"{name}_low"], self.summary[f"{name}_high"] = map(float, bounds)
+
+
+def _medians(values_n: np.ndarray, weights_Rn: np.ndarray) -> np.ndarray:
+    order = values_n.argsort()  # NaN last
+    reached_Rn = weights_Rn[:, order].cumsum(1) >= 0.5 - 1e-9
+    return values_n[order][reached_Rn.argmax(1)]
 
 
 def recovered(before_n: np.ndarray, after_n: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from pipeline.methods.undesirable import Masks, Undesirable
 from pipeline.methods.undesirable_greedy import UndesirableGreedy
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.results import Kind
-from pipeline.undesirable.controls import CONTROLS, MASKED, control
+from pipeline.undesirable.controls import CONTROLS, DRAWS, MASKED, SAME_AREA, control, of_area
 from pipeline.undesirable.programs import Look, Optimise, Saliency, Seen, Wish
 from pipeline.work import Row, Wanted, Work
 
@@ -95,7 +95,10 @@ class UndesirableEvaluation(Work):
             raise UsageError("engine.precision: masks are optimised in fp32; use fp32 or tf32")
         image_CHW = torch.zeros(self.model.preprocessing["input_size"])
         if "greedy" in self.controls:
-            PatchGrid(grid=self.greedy_grid)(image_CHW)
+            try:
+                PatchGrid(grid=self.greedy_grid)(image_CHW)
+            except UsageError as error:
+                raise UsageError(str(error).replace("players.grid", "greedy_grid")) from None
         smallest = min(self.model.input_hw)
         for variant in self.variants.values():
             varied = variant.noise > 0 or variant.start != "ones"
@@ -111,7 +114,7 @@ class UndesirableEvaluation(Work):
 
     def forwards(self, wanted: Wanted) -> int:
         """Optimisation, masked looks, and the greedy control for masks of the usual area."""
-        looks = 1 + len(set(self.controls) & set(MASKED))
+        looks = 1 + len(self._drawn)
         greedy = UndesirableGreedy(budget=round(USUAL_AREA * self.greedy_grid**2))
         total = greedy.evaluations(self.greedy_grid**2, []) if "greedy" in self.controls else 0
         return total + 1 + sum(self.variants[name].evaluations(0, []) + looks for name, _ in wanted)
@@ -139,6 +142,8 @@ class UndesirableEvaluation(Work):
             look = Look(next(iter(self.variants.values())).batch)
             whole_cc = torch.ones(look.how.cells, look.how.cells)
             (plain_K,), _ = yield ProgramQuery(program=look, rows=[Seen(image_CHW, whole_cc)])
+            if len(plain_K) < 2:
+                raise ValueError("the model has one class: there are no others to be undesirable")
             said["prediction"] = int(plain_K.argmax())
             said["target"] = self.class_explained(sample, said["prediction"], len(plain_K))
         except Exception as error:
@@ -150,6 +155,12 @@ class UndesirableEvaluation(Work):
             except Exception as error:
                 rows += self.failures(sample.shard, sample.key, members, error)
         return [row | said for row in rows]
+
+    @property
+    def _drawn(self) -> list[str]:
+        """Controls that are masks, each as often as it is drawn."""
+        names = [name for name in CONTROLS if name in self.controls and name in MASKED]
+        return [name for name in names for _ in range(DRAWS.get(name, 1))]
 
     def _batches(self, wanted: Wanted) -> dict[Undesirable, Wanted]:
         """What can be optimised together."""
@@ -167,15 +178,16 @@ class UndesirableEvaluation(Work):
         ]
         masks, seconds = yield ProgramQuery(program=Optimise(how), rows=wishes)
         facts = [_facts(found, how, sample.label, target, self.model.input_hw) for found in masks]
-        reached = yield from self._reached(image_CHW, target, how, wishes, masks)
+        areas = [fact["area"] for fact in facts]
+        reached = yield from self._reached(image_CHW, target, how, wishes, masks, areas)
         patches = {}
         if "greedy" in self.controls:
-            areas = [fact["area"] for fact in facts if np.isfinite(fact["area"])]
-            patches = yield from self._greedy(sample, image_CHW, target, how, areas)
+            finite = [area for area in areas if np.isfinite(area)]
+            patches = yield from self._greedy(sample, image_CHW, target, how, finite)
         rows = []
         for i, (name, trial) in enumerate(wanted):
             if not bool(masks[i].final_B.isfinite()):
-                reason = "the loss is not finite: the model's gradient is not, on this image"
+                reason = "the loss is not finite: the model's output or gradient is not, here"
                 rows += self.failures(sample.shard, sample.key, [(name, trial)], reason)
                 continue
             greedy = patches.get(facts[i]["area"], {})
@@ -191,29 +203,36 @@ class UndesirableEvaluation(Work):
         how: Undesirable,
         wishes: list[Wish],
         masks: list[Masks],
+        areas: list[float],
     ) -> Generator[ProgramQuery, Any, list[Row]]:
         """What the best iterate and the controls that are masks leave of the residual."""
-        names = [name for name in CONTROLS if name in self.controls and name in MASKED]
         saliency_cc = torch.zeros(how.cells, how.cells)
-        if "inverse_saliency" in names:
-            program = Saliency(how.cells)
+        if "inverse_saliency" in self.controls:
+            program = Saliency(how)
             (saliency_cc,), _ = yield ProgramQuery(program=program, rows=[(image_CHW, target)])
+        height, width = self.model.input_hw
+        shares_cc = how.per_cell(torch.full((1, height, width), 1 / (height * width)))[0]
         looks = []
-        for wish, found in zip(wishes, masks, strict=True):
+        for wish, found, area in zip(wishes, masks, areas, strict=True):
             mask_cc = found.mask_Bcc[0]
-            others = [
-                control(name, mask_cc, saliency_cc, np.random.default_rng([wish.seed, draw]))
-                for draw, name in enumerate(CONTROLS)
-                if name in names
-            ]
+            # a control's draws do not depend on which others are asked for
+            rngs = {name: np.random.default_rng([wish.seed, i]) for i, name in enumerate(CONTROLS)}
+            others = []
+            for name in self._drawn:
+                other_cc = control(name, mask_cc, saliency_cc, rngs[name])
+                same = name in SAME_AREA and np.isfinite(area)
+                others.append(of_area(other_cc, area, shares_cc) if same else other_cc)
             looks += [Seen(image_CHW, seen_cc) for seen_cc in (found.best_Bcc[0], *others)]
         logits, _ = yield ProgramQuery(program=Look(how), rows=looks)
         residuals = iter([residual(logits_K, target) for logits_K in logits])
-        columns = [f"residual_{name}" for name in ("best", *names)]
-        return [
-            row | {"probability_best": 1 - row["residual_best"]}
-            for row in ({column: next(residuals) for column in columns} for _ in wishes)
-        ]
+        reached = []
+        for _ in wishes:
+            left: dict[str, list[float]] = {}
+            for name in ("best", *self._drawn):
+                left.setdefault(f"residual_{name}", []).append(next(residuals))
+            row = {column: float(np.mean(values)) for column, values in left.items()}
+            reached.append(row | {"probability_best": 1 - row["residual_best"]})
+        return reached
 
     def _greedy(
         self, sample: Sample, image_CHW: Tensor, target: int, how: Undesirable, areas: list[float]
@@ -275,7 +294,7 @@ def _facts(
         "loss_ones": float(found.ones_B[0]),
         "loss_after": float(found.final_B[0]),
         "loss_best": float(found.best_B[0]),
-        "step_best": int(losses_T.argmin()),
+        "step_best": int(found.step_B[0]),
         "losses": losses_T.tolist(),
         "improved": bool(found.final_B[0] < found.ones_B[0]),
         "converged": converged(found.loss_BT[0]),

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from pipeline.masking.pixels import gradient_tokens, image_tokens
 from pipeline.methods.undesirable import Masks, Undesirable, optimise
@@ -54,10 +53,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Saliency:
-    """Mean over each cell of max over channels of |d f_k / dX|, (cells, cells); rows are (image,
-    target) (Simonyan et al., 2014)."""
+    """Mean over a cell's pixels of max over channels of |d f_k / dX|, (cells, cells); rows are
+    (image, target) (Simonyan et al., 2014). `how` says which pixels a cell covers, and how much."""
 
-    cells: int
+    how: Undesirable
 
     def tokens(self, model: Model) -> int:
         """With gradients."""
@@ -73,7 +72,8 @@ class Saliency:
         spent(len(rows))
         assert images_BCHW.grad is not None
         slope_BHW = images_BCHW.grad.abs().amax(1)
-        return list(adaptive_avg_pool2d(slope_BHW, self.cells).cpu())
+        covered_1cc = self.how.per_cell(torch.ones_like(slope_BHW[:1]))
+        return list((self.how.per_cell(slope_BHW) / covered_1cc).cpu())
 
 
 @dataclass(frozen=True)

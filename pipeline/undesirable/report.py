@@ -145,15 +145,15 @@ def _cells(group: MaskGroup) -> dict[str, Any]:
         }
         | {
             name: interval(s, name, ".2f")
-            for name in ("iou", "pearson", "top1_before", "top1_after")
+            for name in ("iou", "pearson", "top1_before", "top1_after", "top5_before", "top5_after")
         }
         | {
             "method": s["title"],
             "model": s["model"],
             "undesirable": interval(s, "undesirable", ".4f"),
-            "improved": f"{100 * s['improved']:.0f} %",
+            "improved": f"{100 * s['improved']:.0f} %, {100 * s['worse']:.0f} %",
             "converged": f"{100 * s['converged']:.0f} %",
-            "saturated": s["saturated"],
+            **{name: s[name] for name in ("saturated", "flat", "n_iou", "n_pearson")},
             "seconds": f"{s['seconds']:.1f}",
             "n": f"{s['n']}" + (f" (+{s['failed']} rows failed)" if s["failed"] else ""),
             "by_confidence": [
