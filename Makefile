@@ -42,5 +42,9 @@ format: setup ## ruff, with its fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+benchmark: setup ## against the naive schedule, and what the host costs
+	$(BIN)/python -m benchmarks.moxi --every 28
+	$(BIN)/python -m benchmarks.host
+
 clean: ## remove runs and packed data
 	rm -rf runs data outputs multirun

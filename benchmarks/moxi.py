@@ -21,13 +21,18 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.arena import Arena
-from pipeline.engine import Engine, keep_freed_memory, read_out
+from pipeline.engine import Engine
+from pipeline.engine.device import keep_freed_memory
+from pipeline.game import Coalitions, Objective
+from pipeline.game.arena import Arena
+from pipeline.game.sets import read_out
 from pipeline.masking.token_drop import TokenDrop
-from pipeline.methods import Objective
-from pipeline.methods.moxi import first_best, toggled
 from pipeline.models import PRECISIONS, Model
 from pipeline.players.patch_grid import PatchGrid
+from pipeline.scores.target import TIES
+from pipeline.searches import first_best, joined
+
+TIE = TIES["log_odds"]
 
 
 def load(name: str, weights: str | None, device: torch.device, precision: str) -> Model:
@@ -65,10 +70,9 @@ def prefix_of(step: int, n: int) -> Tensor:
 
 def search(model: Model, image_CHW: Tensor, objective: Objective, every: int):
     """An image's steps as a task for the engine; returns the picks."""
-    with torch.no_grad():
-        regions_HW = PatchGrid(grid=14)(image_CHW)
-        arena = Arena(model, image_CHW, regions_HW, (0,), "")
-        arena.prepare(TokenDrop())
+    arena = Arena(model, image_CHW, PatchGrid(grid=14).cut(*model.input_hw), "")
+    arena.classes = (0,)
+    yield from arena.prepare(TokenDrop())
     sign = 1 if objective == "insertion" else -1
 
     def play():
@@ -76,11 +80,13 @@ def search(model: Model, image_CHW: Tensor, objective: Objective, every: int):
         for step in steps(196, every):
             picked_N = prefix_of(step, 196)
             candidates = (~picked_N).nonzero().flatten()
-            outputs = yield toggled(picked_N, candidates, objective)
-            picks.append(int(candidates[first_best(sign * outputs.value_C)]))
+            sets_CN = joined(picked_N.numpy(), candidates.numpy())
+            outputs = yield Coalitions(sets_CN if objective == "insertion" else ~sets_CN)
+            picks.append(int(candidates[first_best(sign * outputs.value_C, TIE)]))
         return picks
 
-    return (yield from arena.play(play(), TokenDrop()))
+    picks, _ = yield from arena.play(play(), TokenDrop())
+    return picks
 
 
 def ours(model: Model, pictures: list[Tensor], objective: Objective, every: int, in_flight: int):
@@ -108,7 +114,8 @@ def naive(model: Model, pictures: list[Tensor], objective: Objective, every: int
         places_BL = torch.cat([torch.zeros(len(keep_CL), 1).long(), keep_CL + 1], 1)
         index = places_BL.to(model.device)[:, :, None].expand(-1, -1, x_BLD.shape[2])
         logits_BK = vit.forward_head(vit.norm(vit.blocks(x_BLD.gather(1, index)))).float()
-        return read_out(logits_BK, [(0,)] * len(keep_CL))[:, 1].cpu()
+        target_B1 = torch.zeros(len(keep_CL), 1, dtype=torch.long)
+        return read_out(logits_BK, target_B1)[:, 1].cpu()
 
     found, flops, forwards, tokens = [], 0, 0, 0
     counted: dict[int, int] = {}
@@ -135,7 +142,7 @@ def naive(model: Model, pictures: list[Tensor], objective: Objective, every: int
                     counted[length] = count.get_total_flops()
                 value_C = torch.cat([values(image_CHW, part) for part in keep_CL.split(rows)])
                 value_C = (sign * value_C).masked_fill(picked_N, -torch.inf)
-                picks.append(first_best(value_C))
+                picks.append(first_best(value_C, TIE))
                 flops += n * counted[length]
                 forwards += n
                 tokens += n * (length + 1)

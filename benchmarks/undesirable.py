@@ -16,7 +16,7 @@ import time
 import timm
 import torch
 
-from pipeline.engine import keep_freed_memory
+from pipeline.engine.device import keep_freed_memory
 from pipeline.methods import undesirable
 from pipeline.methods.undesirable import Undesirable, optimise
 from pipeline.models import Model

@@ -25,7 +25,8 @@ from torch.nn.functional import pad
 from pipeline.data.images import decode
 from pipeline.data.shards import Shards
 from pipeline.methods.undesirable import Anchor, Undesirable
-from pipeline.models import Model, TimmModel
+from pipeline.models import Model
+from pipeline.models.timm import TimmModel
 
 VARIANTS = {
     "base": Undesirable(anchor="none"),

@@ -1,1 +1,1 @@
-"""Entry points: `python -m jobs.<name> key=value ...`; `--help` lists every setting."""
+"""Entry points: `pixel-quorum <name> key=value ...` or `python -m jobs.<name> key=value ...`."""

@@ -1,29 +1,47 @@
-"""Turn rows into summaries, a W&B run and report/index.html."""
+"""Turn the rows of a run into summary.parquet, summary.csv, a W&B run and report/index.html.
 
+python -m jobs.aggregate out=runs/pets tracking=online
+"""
+
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import aggregate, report, tracking
+from omegaconf import MISSING
+
+from pipeline import statistics, studies, tracking
 from pipeline.config import entry_point
-from pipeline.results import Run
-from pipeline.undesirable import aggregate as masks
-from pipeline.undesirable.evaluate import MASKS
+from pipeline.config.schema import TrackingConfig
+from pipeline.report import page
+from pipeline.rows import Storage
 
 
-@entry_point("aggregate")
+@dataclass
+class AggregateConfig:
+    """Settings: see conf/aggregate.yaml."""
+
+    out: str = MISSING
+    subset: str = "all"
+    grid: int = 101
+    resamples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+    gallery: int = 24
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    plugins: list[str] = field(default_factory=list)
+
+
+@entry_point("aggregate", AggregateConfig)
 def main(settings: dict[str, Any]) -> None:
-    """Curves and masks, whichever there are: files first, W&B last; prints the tables."""
-    aggregate.check(settings)
-    run, masked = Run(settings["out"]), Run(settings["out"], MASKS)
-    curves_found = masks_found = None
-    if run.sealed() or not masked.sealed():
-        curves_found = aggregate.aggregate(run, settings)
-        aggregate.write(run, curves_found)
-    if masked.sealed():
-        masks_found = masks.aggregate(masked, settings)
-        masks.write(masked, masks_found)
-    place = report.write(run, curves_found, masks_found, gallery=settings["gallery"])
-    tracking.log_aggregation(settings, curves_found, masks_found)
-    print(report.tables(curves_found, masks_found))
+    """Whatever a run is about: files first, W&B last; prints the tables."""
+    statistics.check(settings)
+    run = Storage(settings["out"])
+    found = studies.findings(settings)
+    for one in found:
+        statistics.save(run, one.name, one.summary)
+    sections = [one.section(settings["gallery"]) for one in found]
+    place = page.write(run, sections, confidence=settings["confidence"])
+    tracking.log_aggregation(settings, found)
+    print("\n\n".join(one.table for one in found))
     print(f"report: {place}")
 
 

@@ -1,13 +1,27 @@
-"""Pack the demo: eight photographs from scikit-image and scikit-learn as WebDataset tars."""
+"""Pack the demo: eight photographs from scikit-image and scikit-learn as WebDataset tars.
 
+python -m jobs.demo out=data/demo
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import MISSING
+
 from pipeline.config import entry_point
-from pipeline.data.datasets import demo, pack
+from pipeline.data.packers import demo, pack
 
 
-@entry_point("demo")
+@dataclass
+class DemoConfig:
+    """Settings: see conf/demo.yaml."""
+
+    out: str = MISSING
+    samples_per_shard: int = 4
+
+
+@entry_point("demo", DemoConfig)
 def main(settings: dict[str, Any]) -> None:
     """Write the tars, unless they are there."""
     folder = Path(settings["out"])

@@ -1,21 +1,57 @@
-"""Evaluate attribution methods over a data set: rows into <out>/results, only those missing."""
+"""Evaluate attribution methods over a data set: rows into <out>/results, only those missing.
 
+One row is one (image, method, objective); the same command again computes what is not there yet.
+
+    python -m jobs.evaluate dataset.name=pets dataset.shards=/data/pets-000000.tar
+    python -m jobs.evaluate experiment=quickstart
+    python -m jobs.evaluate dataset=imagenet model=timm model.name=resnet18 cluster.address=auto
+    python -m jobs.evaluate methods=[moxi_insertion,gradcam] players=patch7 masking=blur ...
+"""
+
+from dataclasses import dataclass, field
 from typing import Any
 
+from omegaconf import MISSING
+
 from pipeline import tracking, workers
-from pipeline.config import entry_point
+from pipeline.config import entry_point, record
+from pipeline.config.schema import ClusterConfig, EngineConfig, LockConfig, TrackingConfig
 
 
-def evaluate(settings: dict[str, Any]) -> None:
-    """Compute what is missing and say what was done."""
-    report = workers.run(settings)
-    if report.computed:
-        print(report.text())
-        tracking.log_evaluation(settings, report)
+@dataclass
+class EvaluateConfig:
+    """Settings: see conf/evaluate.yaml."""
+
+    out: str = MISSING
+    dataset: Any = MISSING
+    model: Any = MISSING
+    players: Any = MISSING
+    masking: Any = MISSING
+    curve_masking: Any = MISSING
+    judge: Any = MISSING
+    methods: dict[str, Any] = field(default_factory=dict)
+    target: str = "prediction"
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    lock: LockConfig = field(default_factory=LockConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    plugins: list[str] = field(default_factory=list)
+
+
+@entry_point("evaluate", EvaluateConfig)
+def main(settings: dict[str, Any]) -> None:
+    """Rows of curves."""
+    complete("curves", settings)
+
+
+def complete(study: str, settings: dict[str, Any]) -> None:
+    """Compute a study's rows that are missing and say what was done."""
+    outcome = workers.run(study, settings, accepted=record)
+    if outcome.computed:
+        print(outcome.text())
+        tracking.log_evaluation(settings, outcome)
     print(f"next: python -m jobs.aggregate out={settings['out']}")
 
-
-main = entry_point("evaluate")(evaluate)
 
 if __name__ == "__main__":
     main()

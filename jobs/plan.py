@@ -1,18 +1,33 @@
-"""Print what jobs.evaluate would take with the same settings: forwards, device hours, bytes."""
+"""Print what jobs.evaluate would take with the same settings; nothing is written.
 
+Images, forwards, device hours from a few timed images, and bytes of output, method by method.
+
+    python -m jobs.plan experiment=quickstart
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from pipeline import config, plan
+from jobs.evaluate import EvaluateConfig
+from pipeline import plan
 from pipeline.config import entry_point
+from pipeline.studies.curves.build import build
 
 
-@entry_point("plan")
+@dataclass
+class PlanConfig(EvaluateConfig):
+    """Settings: those of jobs.evaluate, and how many images are timed."""
+
+    timed_images: int = 4
+
+
+@entry_point("plan", PlanConfig)
 def main(settings: dict[str, Any]) -> None:
     """Time a few images on this machine's device; nothing is written."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    evaluation = config.curves(settings, device)
+    evaluation = build(settings, device)
     refs = list(evaluation.data.index())
     plans = plan.plan(evaluation, refs, timed_images=settings["timed_images"])
     print(f"{settings['dataset']['name']}: {len(refs)} images; one {device}, timed on this machine")

@@ -1,23 +1,69 @@
-"""Visual Set-Sum (MoXI, Fig. 2): train the classifier, explain composites, plot the accuracies."""
+"""Visual Set-Sum (MoXI, Fig. 2): train the classifier, explain composites, plot the accuracies.
 
+Trains a classifier of 2 x 2 composites of digits, plays MoXI and its baselines on unseen ones, and
+plots the accuracy of partial composites into <out>/setsum.png. The same command again makes only
+what is missing.
+
+    python -m jobs.setsum out=runs/setsum
+    python -m jobs.setsum out=runs/setsum masking=zero
+    python -m jobs.setsum out=runs/plain training.softness=0
+    python -m jobs.setsum out=runs/blanked training.blanking=true
+"""
+
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import config, workers
-from pipeline.data.datasets import pack, setsum
-from pipeline.results import Run
-from pipeline.setsum import figure
-from pipeline.setsum.train import Training, accuracy, checkpoint
+from jobs.evaluate import EvaluateConfig
+from pipeline import studies, workers
+from pipeline.config import entry_point, record
+from pipeline.data.packers import pack
+from pipeline.experiments.setsum import digits, figure
+from pipeline.experiments.setsum.train import Training, accuracy, checkpoint
+from pipeline.rows import RunDir
+from pipeline.studies.curves.rows import CURVES
 
 
-@config.entry_point("setsum")
+@dataclass
+class CompositesConfig:
+    """Composites of digits: see conf/setsum.yaml."""
+
+    test: int = 2000
+    test_share: float = 0.2
+
+
+@dataclass
+class TrainingConfig:
+    """How the classifier is trained: see conf/setsum.yaml."""
+
+    steps: int = 3500
+    batch: int = 128
+    rate: float = 1e-3
+    weight_decay: float = 0.05
+    softness: float = 1.0
+    blanking: bool = True
+
+
+@dataclass
+class SetSumConfig(EvaluateConfig):
+    """Settings: those of an evaluation, and what it stands on."""
+
+    seed: int = 0
+    composites: CompositesConfig = field(default_factory=CompositesConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    resamples: int = 2000
+    confidence: float = 0.95
+
+
+@entry_point("setsum", SetSumConfig)
 def main(settings: dict[str, Any]) -> None:
     """Make what is missing, print the table and draw the figure."""
-    run, seed, composites = Run(settings["out"]), settings["seed"], settings["composites"]
+    run = RunDir(settings["out"], CURVES)
+    seed, composites = settings["seed"], settings["composites"]
     share, model = composites["test_share"], settings["model"]
-    train, test = setsum.split(test_share=share, seed=seed)
+    train, test = digits.split(test_share=share, seed=seed)
     images_nHW, digits_n4 = test.composites(composites["test"], np.random.default_rng([seed, 2]))
     vit = checkpoint(
         Path(model["weights"]),
@@ -27,16 +73,16 @@ def main(settings: dict[str, Any]) -> None:
         depth=model["depth"],
         test_share=share,
     )
-    labels_n = setsum.set_sum(digits_n4)
+    labels_n = digits.set_sum(digits_n4)
     correct = accuracy(vit, images_nHW, labels_n)
     print(f"test accuracy {correct:.1%} on {len(labels_n)} composites of {len(test)} unseen digits")
-    samples = setsum.samples(images_nHW, digits_n4)
+    samples = digits.samples(images_nHW, digits_n4)
     pack(samples, Path(run.path("composites")), name="setsum", samples_per_shard=len(labels_n))
-    report = workers.run(settings)
-    if report.computed:
-        rate = report.counters.forwards / report.seconds
-        print(f"{report.computed} composites in {report.seconds:.0f} s, {rate:.0f} forwards/s")
-    keys, curves = figure.curves(run.read(), config.build(settings).fingerprints)
+    outcome = workers.run("curves", settings, accepted=record)
+    if outcome.computed:
+        rate = outcome.counters.forwards / outcome.seconds
+        print(f"{outcome.computed} composites in {outcome.seconds:.0f} s, {rate:.0f} forwards/s")
+    keys, curves = figure.curves(run.read(), studies.build("curves", settings).fingerprints)
     found = figure.result(
         curves,
         digits_n4[[int(key) for key in keys]],

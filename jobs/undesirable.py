@@ -1,9 +1,48 @@
-"""Optimise masks of undesirable pixels (F-TC, F-NTC): rows into <out>/masks, only those missing."""
+"""Optimise masks of undesirable pixels (F-TC, F-NTC): rows into <out>/masks, only those missing.
 
-from jobs.evaluate import evaluate
+A mask's blurred part raises the target's probability. One row is one (image, method, trial); the
+same command again computes what is not there yet.
+
+    python -m jobs.undesirable experiment=undesirable_demo
+    python -m jobs.undesirable dataset.name=pets dataset.shards=/data/pets-000000.tar target=label
+    python -m jobs.undesirable methods=[f_tc] trials=5 methods.f_tc.noise=0.2 ...
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from jobs.evaluate import complete
 from pipeline.config import entry_point
+from pipeline.config.schema import ClusterConfig, EngineConfig, LockConfig, TrackingConfig
+from pipeline.studies.masks.controls import CONTROLS
 
-main = entry_point("undesirable")(evaluate)
+
+@dataclass
+class UndesirableConfig:
+    """Settings: see conf/undesirable.yaml."""
+
+    out: str = MISSING
+    dataset: Any = MISSING
+    model: Any = MISSING
+    methods: dict[str, Any] = field(default_factory=dict)
+    target: str = "prediction"
+    trials: int = 1
+    controls: list[str] = field(default_factory=lambda: list(CONTROLS))
+    greedy_grid: int = 14
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    lock: LockConfig = field(default_factory=LockConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    plugins: list[str] = field(default_factory=list)
+
+
+@entry_point("undesirable", UndesirableConfig)
+def main(settings: dict[str, Any]) -> None:
+    """Rows of masks."""
+    complete("masks", settings)
+
 
 if __name__ == "__main__":
     main()

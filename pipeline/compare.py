@@ -6,9 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.results import Run
+from pipeline import UsageError
+from pipeline.rows import RunDir
 
-COLUMNS = ["shard", "key", "method", "objective", "order", "auc_probability", "auc_top1", "status"]
+GAME = ("dataset", "model", "players", "n_players", "masking", "curve_masking")
+"""Columns in which rows must agree to be of one game; precision, actors and versions may differ."""
+IMAGE = ("shard", "key")
+ROW = ("method", "objective")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +24,7 @@ class Agreement:
     equal first picks before the orders part; AUC differences are of the probability curve.
     """
 
+    game: tuple[Any, ...]
     method: str
     objective: str
     rows: int
@@ -29,20 +35,39 @@ class Agreement:
     auc_largest: float
 
 
-def compare(one: Run, other: Run) -> list[Agreement]:
-    """Agreement by method and objective; rows are matched by shard and key."""
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Agreement by game, method and objective, and how many rows the other run lacks."""
+
+    agreements: list[Agreement]
+    alone: tuple[int, int]
+
+
+def compare(one: RunDir, other: RunDir) -> Comparison:
+    """Match rows of the same game on the same image.
+
+    Raises UsageError where a run holds a game in several versions, or where nothing matches.
+    """
     left, right = _rows(one), _rows(other)
-    groups: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
-    for identity in left.keys() & right.keys():
-        groups.setdefault(identity[2:], []).append((left[identity], right[identity]))
-    return [_agreement(*key, groups[key]) for key in sorted(groups)]
+    both = left.keys() & right.keys()
+    if not both:
+        raise UsageError(f"{one.out} and {other.out} have no row in common{_why(left, right)}")
+    groups: dict[tuple[Any, ...], list[tuple[Row, Row]]] = {}
+    for identity in both:
+        groups.setdefault(identity[len(IMAGE) :], []).append((left[identity], right[identity]))
+    return Comparison(
+        agreements=[_agreement(key, groups[key]) for key in sorted(groups, key=str)],
+        alone=(len(left) - len(both), len(right) - len(both)),
+    )
 
 
-def _agreement(method: str, objective: str, pairs: Iterable[tuple[dict, dict]]) -> Agreement:
+def _agreement(key: tuple[Any, ...], pairs: Iterable[tuple[Row, Row]]) -> Agreement:
     pairs = list(pairs)
     equal = [_equal(a["order"], b["order"]) for a, b in pairs]
     gaps = np.abs([a["auc_probability"] - b["auc_probability"] for a, b in pairs])
+    *game, method, objective = key
     return Agreement(
+        game=tuple(game),
         method=method,
         objective=objective,
         rows=len(pairs),
@@ -60,8 +85,32 @@ def _equal(a: list[int], b: list[int]) -> np.ndarray:
     return filled[0] == filled[1]
 
 
-def _rows(run: Run) -> dict[tuple[str, str, str, str], dict[str, Any]]:
-    rows = run.read(COLUMNS).to_pylist()
-    return {
-        (r["shard"], r["key"], r["method"], r["objective"]): r for r in rows if r["status"] == "ok"
-    }
+def _rows(run: RunDir) -> dict[tuple[Any, ...], Row]:
+    """Rows that are ok, by image, game, method and objective."""
+    columns = [*IMAGE, *GAME, *ROW, "fingerprint", "order", "auc_probability", "status"]
+    identity = (*IMAGE, *GAME, *ROW)
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in run.read(columns).to_pylist():
+        if row["status"] != "ok":
+            continue
+        twin = found.setdefault(tuple(row[column] for column in identity), row)
+        if twin["fingerprint"] != row["fingerprint"]:
+            raise UsageError(
+                f"{run.out}: {row['method']} is there with two settings "
+                f"({twin['fingerprint'][:8]}, {row['fingerprint'][:8]}) for the same images; "
+                "compare runs that hold one each"
+            )
+    return found
+
+
+def _why(left: dict[tuple[Any, ...], Row], right: dict[tuple[Any, ...], Row]) -> str:
+    """The first column in which two runs never agree."""
+    for column in (*GAME, *ROW, *IMAGE):
+        here, there = ({row[column] for row in rows.values()} for rows in (left, right))
+        if here and there and not here & there:
+            return f": {column} is {_few(here)} and {_few(there)}"
+    return ""
+
+
+def _few(values: set[Any]) -> str:
+    return ", ".join(sorted(map(str, values))[:3]) + (", ..." if len(values) > 3 else "")

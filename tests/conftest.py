@@ -8,7 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.models import TimmModel
+from pipeline.engine import Engine
+from pipeline.game.arena import Arena
+from pipeline.masking import Shown
+from pipeline.methods.subset import Subset
+from pipeline.models.timm import TimmModel
+from pipeline.scores.target import Target
+from pipeline.searches.greedy import Greedy
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,7 +52,7 @@ def encode(image: Image.Image, format: str = "JPEG", **options) -> bytes:
 @pytest.fixture(scope="session")
 def photographs() -> dict[str, bytes]:
     """The demo photographs, {file name: bytes}."""
-    from pipeline.data.datasets import demo
+    from pipeline.data.packers import demo
 
     return {
         f"{s['__key__']}.{ext}": value
@@ -76,6 +82,26 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def moxi(objective: str, **stop) -> Subset:
+    """MoXI's search for one objective, as its configuration files say it."""
+    insertion = objective == "insertion"
+    score = Target(visible="picked" if insertion else "others", sign=1 if insertion else -1)
+    return Subset(score=score, search=Greedy(), **stop)
+
+
+def prepared(model, masking, image_CHW, regions_HW):
+    """What a masking makes of one image."""
+    arena = Arena(model, image_CHW, regions_HW, "")
+    list(Engine(model).run([arena.prepare(masking)], in_flight=1))
+    return arena._prepared[masking]
+
+
+def logits(model, masking, ready, coalitions_CN):
+    """Logits (C, K) of coalitions of a prepared image."""
+    with torch.inference_mode():
+        return model.classify(masking.encode(model, [Shown(ready, coalitions_CN)]))
 
 
 def table_game(n_players: int, seed: int = 0):

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.aggregate import intervals
-from pipeline.report import heat
-from pipeline.tracking import _safe
+from pipeline.statistics import intervals
+from pipeline.studies.curves.section import heat
 
 
 def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
@@ -29,7 +28,3 @@ def test_heat_falls_with_the_pick_up_to_the_flip():
     assert heat([2, 0, 3, 1], 3, 5) == pytest.approx([2 / 3, 0, 1, 1 / 3, 0])
     assert heat([2, 0], None, 3) == pytest.approx([0.5, 0, 1])
     assert heat([1, 0], 0, 2) == pytest.approx([0, 0])
-
-
-def test_artifact_names_are_legal():
-    assert _safe("results-a b/c") == "results-a_b_c"

@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.methods import Game, Outputs
+from pipeline.game import Coalitions, Game, Outputs, drive
 from pipeline.methods.class_targeted import ClassTargeted
 
 # players 0-2 carry class 0, players 3-4 class 1; class 2 is everywhere alike
@@ -19,25 +19,21 @@ def explain(weights_KN: torch.Tensor, target: int):
     rival = int((weights_KN.sum(1)).argmax())
     classes = tuple(dict.fromkeys((target, rival)))
 
-    def answer(coalitions_CN):
+    def answer(ask):
+        coalitions_CN = ask.coalitions_CN
         logits_CK = coalitions_CN.double() @ weights_KN.T
         others = [k for k in range(len(weights_KN)) if k != target]
         odds_C = logits_CK[:, target] - logits_CK[:, others].logsumexp(1)
-        return Outputs(
+        return Outputs.of(
             classes=classes,
             logits_CT=logits_CK[:, list(classes)],
             log_odds_CT=odds_C[:, None].expand(-1, len(classes)),
             prediction_C=logits_CK.argmax(1),
         )
 
-    ends = answer(torch.tensor([[False] * n, [True] * n]))
-    coroutine = ClassTargeted().explain(Game(n_players=n, key="", ends=ends), ["deletion"])
-    reply = None
-    while True:
-        try:
-            reply = answer(coroutine.send(reply))
-        except StopIteration as stop:
-            return stop.value["deletion"]
+    ends = answer(Coalitions(torch.tensor([[False] * n, [True] * n])))
+    coroutine = ClassTargeted().explain(Game(n_players=n, key="", ends=ends))
+    return drive(coroutine, answer)["deletion"]
 
 
 def test_phase_b_finds_the_players_of_a_class_that_was_not_predicted():
@@ -68,4 +64,4 @@ def test_a_class_that_never_wins_is_reported():
     assert not found.details["reached"]
     assert found.details["phase_b"] == 0
     assert sorted(found.order) == list(range(6))
-    assert found.evaluations == ClassTargeted().evaluations(6, ["deletion"])
+    assert found.evaluations == ClassTargeted().forwards(6)

@@ -1,75 +1,238 @@
+"""Command lines: what is refused and how it is said, help, what a run directory keeps of them."""
+
 import dataclasses
-import inspect
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import job
-from hydra.utils import get_class
+from conftest import ROOT, job
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
+from jobs import aggregate, compare, demo, evaluate, fig5, plan, select, setsum, undesirable
+from jobs.__main__ import main as pixel_quorum
 from pipeline import UsageError
-from pipeline.config import CONF, component
+from pipeline.config import CONF, Command, help, record
+from pipeline.config.mistakes import jobs_of
+from pipeline.rows import RunDir
+from pipeline.studies import build
+from pipeline.studies.curves.rows import CURVES
 
-COMPONENTS = [
-    pytest.param(node, id=str(path.relative_to(CONF)))
-    for path in sorted(CONF.rglob("*.yaml"))
-    for content in [yaml.safe_load(path.read_text()) or {}]
-    for node in [content, *[v for v in content.values() if isinstance(v, dict)]]
-    if "_target_" in node
+JOBS = [
+    m.main for m in (aggregate, compare, demo, evaluate, fig5, plan, select, setsum, undesirable)
 ]
+EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
+GIVEN = {"dataset.name": "x", "dataset.shards": "x.tar", "out": "run"}
 
 
-@pytest.mark.parametrize("node", COMPONENTS)
-def test_yaml_keys_are_the_constructors_arguments(node):
-    target = get_class(node["_target_"])
-    assert dataclasses.is_dataclass(target)
-    assert set(node) - {"_target_"} == set(inspect.signature(target).parameters)
+def settings(*overrides: str, command: Command = evaluate.main) -> dict:
+    """Settings of overrides beside those that have to be given."""
+    mine = {o.partition("=")[0] for o in overrides}
+    rest = [f"{key}={value}" for key, value in GIVEN.items() if key not in mine]
+    return command.settings([*rest, *overrides])
 
 
-def test_every_component_folder_is_covered():
-    assert len(COMPONENTS) >= 14
-
-
-def test_only_this_project_can_be_instantiated():
-    with pytest.raises(UsageError, match=r"os\.system is not part of pipeline"):
-        component({"_target_": "os.system", "command": "true"})
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "methods=[moxi]",
+            "methods/moxi does not exist: choose methods from class_targeted",
+        ),
+        ("model=resnet", "choose model from efficientnet_lite0, setsum, timm"),
+        ("cluster=5", "group"),
+        ("modle=timm", "modle: no such setting; use one of model"),
+        ("players.grd=9", "players.grd: no such setting; use one of grid"),
+        ("engine.precison=fp32", "engine.precison: no such setting; use one of precision"),
+        ("masking.sigma=3", "masking.sigma: no such setting"),
+        ("cluster.actors=many", "cluster.actors='many': give a whole number"),
+        ("cluster.tries=null", "cluster.tries=null: give a value"),
+        ("lock.wait_s=soon", "lock.wait_s='soon': give a number"),
+        ("+foo=1", "+foo: no such setting"),
+        ("+engine.foo=1", "+engine.foo: no such setting; use one of"),
+        ("+lock.wait=1", "+lock.wait: no such setting; use one of wait_s"),
+        ("out=", "out is empty: give out=<directory>"),
+        ("model=timm", "model.name is not set: give model.name=<value>"),
+        ("out=${nowhere}", "nowhere"),
+        ("quickstart", "'quickstart': give key=value"),
+        ("dataset.shards=x-{0..9}.tar", 'dataset.shards="x-{0..9}.tar"\''),
+        ("experiment=undesirable_demo", "is not for jobs.evaluate: run it with jobs.undesirable"),
+        ("experiment=quikstart", "choose experiment from moxi_fig3_deit_tiny"),
+        ("plugins=[nowhere]", "plugins: nowhere is not installed"),
+    ],
+)
+def test_bad_requests_are_told_in_one_line(override, said):
+    with pytest.raises(UsageError) as caught:
+        settings(override)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert "undesirable_tables" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["methods=[moxi]"], ["methods/moxi", "moxi_insertion"]),
-        (["model=resnet"], ["model/resnet", "timm"]),
-        (["model=timm", "model.name=resnet81", "model.weights=random"], ["resnet81", "close"]),
-        (["masking.sigma=3"], ["sigma"]),
-        (["players.grid=9"], ["players.grid=9", "224x224", "use one of"]),
+        (["model.name=resnet81"], ["resnet81", "close"]),
+        (["players.grid=9"], ["players.grid=9", "160x160", "use one of"]),
+        (["+players.gird=9"], ["players.gird", "use one of grid"]),
+        (["players.grid=many"], ["players.grid='many': give a whole number"]),
         (["target=label2"], ["target='label2'", "'prediction' or 'label'"]),
         (["dataset.shards=/nowhere/x.tar"], ["/nowhere/x.tar does not exist"]),
+        (["dataset.limit=abc"], ["dataset.limit='abc': give a whole number"]),
+        (
+            ["methods.moxi_insertion.stop=in"],
+            ["methods.moxi_insertion.stop='in': give one of full"],
+        ),
+        (
+            ["methods.moxi_insertion.score.read=in"],
+            ["methods.moxi_insertion.score.read='in': give"],
+        ),
+        (["+methods.foo=1"], ["methods.foo"]),
         (["model.weights=/nowhere.pt"], ["/nowhere.pt", "no such file"]),
-        (["cluster.actors=many"], ["cluster", "many"]),
     ],
 )
-def test_bad_requests_get_one_line_and_exit_status_2(overrides, said, tmp_path, demo_shards):
-    given = {"dataset.name": "x", "dataset.shards": demo_shards, "out": str(tmp_path / "run")}
-    given |= dict(o.split("=", 1) for o in overrides if o.startswith("dataset."))
-    rest = [o for o in overrides if not o.startswith("dataset.")]
-    done = job("evaluate", *[f"{k}={v}" for k, v in given.items()], *rest, check=False)
-    assert done.returncode == 2, done.stdout + done.stderr
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ")
+def test_bad_components_are_told_before_anything_is_computed(overrides, said):
+    small = ("players=patch2", "model=timm", "model.weights=random", "model.name=test_resnet")
+    with pytest.raises(UsageError) as caught:  # noqa: PT012
+        work = build("curves", settings(*small, *overrides))
+        work.check()
+        list(work.data.index())
+    assert "\n" not in str(caught.value)
     for words in said:
-        assert words in line
-    assert not Path(tmp_path / "run" / "results").exists()
+        assert words in str(caught.value)
 
 
-def test_missing_settings_are_named():
-    done = job("evaluate", check=False)
-    assert done.returncode == 2
-    assert "dataset.name=" in done.stderr
+def test_braces_that_the_shell_expanded_are_noticed():
+    shards = [f"dataset.shards=x-{i}.tar" for i in range(3)]
+    with pytest.raises(UsageError, match=r"as x-0.tar and as x-1.tar; .* quote them twice"):
+        evaluate.main.settings(["dataset.name=x", *shards])
 
 
-def test_help_lists_settings_and_choices():
-    text = job("evaluate", "--help").stdout
-    assert "moxi_insertion" in text
-    assert "curve_masking" in text
-    assert "tokens_per_batch" in text
+def test_what_timm_takes_can_be_added():
+    found = settings("+model.kwargs.num_classes=200", "+model.preprocessing.crop_pct=1.0")
+    assert found["model"]["kwargs"] == {"num_classes": 200}
+    assert found["model"]["preprocessing"] == {"crop_pct": 1.0}
+    assert found["lock"] == {"wait_s": 600.0} and found["plugins"] == []
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_experiments_compose_for_the_jobs_that_they_name(path):
+    commands = {command.name: command for command in JOBS}
+    assert jobs_of(path)
+    for name in jobs_of(path):
+        commands[name].settings([f"experiment={path.stem}"])
+
+
+@pytest.mark.parametrize("command", JOBS, ids=lambda c: c.name)
+def test_help_says_what_every_setting_means(command):
+    said = help.text(command.name, "What it does.", [])
+    assert said.startswith("What it does.") and "hydra:" not in said and "_target_" not in said
+    for field in dataclasses.fields(command.schema):
+        assert field.name in said
+    offered = said.split("Change settings")[0].partition("  experiment  ")[2]
+    for path in EXPERIMENTS:
+        assert (path.stem in offered) == (command.name in jobs_of(path))
+
+
+def test_help_holds_the_comments_and_follows_the_choices():
+    said = help.text("evaluate", "", ["model=timm"])
+    for words in (
+        "# the class explained: prediction | label | a class index or name",
+        "# the member with the class index, or json.<field>",
+        "# deaths of a worker process before its image is given up",
+        "# model=timm\n# Any timm model",
+        "# methods=[moxi_insertion,moxi_deletion,moxi_minus,gradcam,random_0]",
+        "masking@curve_masking  black",
+    ):
+        assert words in said
+
+
+def test_a_run_directory_keeps_settings_and_commands(tmp_path, monkeypatch):
+    overrides = ["dataset.name=x", "dataset.shards=a b.tar", f"out={tmp_path}", "players=patch7"]
+    found = evaluate.main.settings(overrides)
+    told = OmegaConf.create({"job": {"config_name": "evaluate"}, "overrides": {"task": overrides}})
+    monkeypatch.setattr(HydraConfig, "get", lambda: told)
+    record(found)
+    record(found)
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == found
+    lines = (tmp_path / "command.txt").read_text().splitlines()
+    assert [shlex.split(line)[1:] for line in lines] == 2 * [["jobs.evaluate", *overrides]]
+
+
+def test_the_console_script_lists_jobs_and_refuses_others(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pixel-quorum"])
+    pixel_quorum()
+    listed = capsys.readouterr().out
+    assert all(f"  {command.name} " in listed for command in JOBS)
+    monkeypatch.setattr(sys, "argv", ["pixel-quorum", "evalute"])
+    with pytest.raises(SystemExit, match="2"):
+        pixel_quorum()
+    assert capsys.readouterr().err == "error: 'evalute' is no job; use one of evaluate\n"
+
+
+def test_a_usage_error_is_exit_status_2_and_leaves_nothing_behind(tmp_path):
+    out = tmp_path / "run"
+    given = ["dataset.name=x", "dataset.shards=/nowhere/x.tar", f"out={out}"]
+    done = job("evaluate", *given, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: dataset.shards: /nowhere/x.tar does not exist; check the path\n"
+    assert not out.exists()
+
+
+def test_sweeps_leave_hydras_files_nowhere(tmp_path):
+    """Each job of a sweep runs; the working directory holds what the jobs write and no more."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "demo", "-m", "out=a,b", "samples_per_shard=4"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_package_of_ones_own_needs_no_fork(tmp_path, demo_shards, monkeypatch):
+    """A masking, players, a method, a score and a search of another package (tests/data/tinypkg),
+    their YAML beside them, through Ray and into the report."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "data"))
+    out = tmp_path / "run"
+    asked = ["dataset=demo", f"dataset.shards={demo_shards}", "dataset.limit=2", f"out={out}"]
+    asked += ["players=stripes", "masking=grey", "methods=[in_order,certainty]"]
+    asked += [f"hydra.searchpath=[file://{ROOT}/tests/data/tinypkg/conf]"]
+    asked += ["tracking=disabled", "cluster.actors=1"]
+    with pytest.raises(UsageError, match=r"_target_: tinypkg\.parts\.\w+ is not part of pipeline"):
+        evaluate.main.settings(asked)
+    job("evaluate", *asked, "plugins=[tinypkg]")
+    kept = yaml.safe_load((out / "config.yaml").read_text())
+    assert kept["masking"] == {"_target_": "tinypkg.parts.Grey", "level": 0.4}
+    assert "plugins=[tinypkg]" in (out / "command.txt").read_text()
+    rows = RunDir(str(out), CURVES).read().to_pylist()
+    said = {(r["method"], r["objective"], r["evaluations"]) for r in rows}
+    assert said == {
+        ("in_order", "insertion", 0),
+        ("in_order", "deletion", 0),
+        ("certainty", "insertion", 4),
+    }
+    assert {(r["status"], r["players"], r["masking"]) for r in rows} == {
+        ("ok", "stripes", "grey(level=0.4)")
+    }
+    monkeypatch.syspath_prepend(ROOT / "tests" / "data")
+    given = [f"out={out}", "tracking=disabled", "resamples=10"]
+    with pytest.raises(UsageError, match=r"tinypkg\.parts\.Stripes is not part of pipeline"):
+        aggregate.main.job(aggregate.main.settings(given))
+    aggregate.main.job(aggregate.main.settings([*given, "plugins=[tinypkg]"]))
+    assert Path(out / "report" / "index.html").exists()
+
+
+def test_the_wheel_holds_all_settings_and_templates(tmp_path):
+    for name in ("pipeline", "jobs", "conf", "pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    code = "import setuptools; setuptools.setup()"
+    subprocess.run([sys.executable, "-c", code, "-q", "build", "-b", "b"], cwd=tmp_path, check=True)
+    wanted = [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "pipeline").rglob("*.html")]
+    assert len(wanted) > 60
+    for path in wanted:
+        assert (tmp_path / "b" / "lib" / path.relative_to(ROOT)).exists()

@@ -2,13 +2,13 @@ import numpy as np
 import torch
 from conftest import table_game
 
-from pipeline.curves import auc, coalitions, curve, flip, fractions
-from pipeline.methods import Outputs
+from pipeline.game import Outputs
+from pipeline.judges.regions import auc, coalitions, curve, flip, fractions
 
 
 def outputs(values_C) -> Outputs:
     values_C1 = torch.as_tensor(values_C).double()[:, None]
-    return Outputs(
+    return Outputs.of(
         classes=(0,),
         logits_CT=values_C1,
         log_odds_CT=values_C1,
@@ -22,7 +22,7 @@ def judge(value, order, n_players, objective):
     answer, asked = None, 0
     try:
         while True:
-            coalitions_CN = coroutine.send(answer)
+            coalitions_CN = coroutine.send(answer).coalitions_CN
             asked += len(coalitions_CN)
             answer = outputs(value(coalitions_CN))
     except StopIteration as stop:

@@ -1,13 +1,18 @@
 import io
+from dataclasses import replace
 
+import fsspec
 import numpy as np
 import pytest
 from conftest import encode, write_tar
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from pipeline import UsageError
 from pipeline.data.images import decode
-from pipeline.data.shards import Shards, braces, index_tar, split_name
+from pipeline.data.shards import Shards
+from pipeline.data.tars import index_tar, split_name
+from pipeline.data.urls import braces
 
 PHOTO = Image.fromarray(
     np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
@@ -47,6 +52,45 @@ def test_samples_are_found_and_read(tmp_path):
         Shards(
             name="x", shards=str(write_tar(tmp_path / "y.tar", {"a.jpg": jpg, "a.cls": b"cat"}))
         ).read(next(Shards(name="x", shards=str(tmp_path / "y.tar")).index()))
+
+
+class Counted(MemoryFileSystem):
+    """A store that counts the bytes of each request."""
+
+    protocol = "counted"
+    requests: list[int] = []
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("counted://", "memory://"))
+
+    def cat_file(self, path, start=None, end=None, **kwargs):
+        content = super().cat_file(path, start, end, **kwargs)
+        self.requests.append(len(content))
+        return content
+
+
+def test_a_sample_is_fetched_by_its_bytes(tmp_path, monkeypatch):
+    jpg = encode(PHOTO, quality=100)
+    members = {f"{k}.{e}": c for k in "abc" for e, c in (("jpg", jpg), ("cls", b"7"))}
+    members |= {"d.jpg": jpg, "d.seg.png": b"x" * 90_000, "d.cls": b"8"}
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    fs = fsspec.filesystem("counted")
+    fs.pipe_file("/x.tar", write_tar(tmp_path / "x.tar", members).read_bytes())
+    data = Shards(name="x", shards="counted://x.tar")
+    refs = list(data.index())
+    monkeypatch.setattr(Counted, "requests", asked := [])
+    for ref, label, requests in zip(refs, (7, 7, 7, 8), (1, 1, 1, 2), strict=True):
+        asked.clear()
+        sample = data.read(ref)
+        assert (sample.encoded, sample.label) == (jpg, label)
+        assert len(asked) == requests  # d: what lies between is not worth fetching
+        assert sum(asked) <= 1.2 * (len(jpg) + 1)
+    with pytest.raises(FileNotFoundError):
+        data.read(replace(refs[0], url="counted://elsewhere.tar"))
+    fs.pipe_file("/x.tar", fs.cat_file("/x.tar")[: refs[1].members["jpg"][0] + 100])
+    with pytest.raises(ValueError, match=r"asked for \d+ bytes .* got 100"):
+        data.read(refs[1])
 
 
 def test_a_list_of_keys_selects_samples(tmp_path):

@@ -3,12 +3,15 @@ import builtins
 import numpy as np
 import pytest
 import torch
+from conftest import logits, prepared
 
 from pipeline import UsageError
 from pipeline.data.images import decode
+from pipeline.engine import Engine
+from pipeline.game.arena import Arena
 from pipeline.masking.adversarial import Adversarial
 from pipeline.masking.corruption import KINDS, Corruption
-from pipeline.models import TimmModel
+from pipeline.models.timm import TimmModel
 from pipeline.players.patch_grid import PatchGrid
 
 CONFIGURED = ("gaussian_noise", "fog", "brightness", "motion_blur")
@@ -50,10 +53,8 @@ def test_the_fill_is_another_image_always_the_same_one(masking, tiny_model, imag
 @pytest.mark.parametrize("masking", FILLS)
 def test_everything_hidden_is_the_plain_forward_of_the_fill(masking, tiny_model, images):
     with torch.no_grad():
-        prepared = masking.prepare(tiny_model, images[0], PatchGrid(grid=2)(images[0]))
-        logits_BK = masking.logits(
-            tiny_model, [(prepared, torch.tensor([[False] * 4, [True] * 4]))]
-        )
+        ready = prepared(tiny_model, masking, images[0], PatchGrid(grid=2).cut(160, 160))
+        logits_BK = logits(tiny_model, masking, ready, torch.tensor([[False] * 4, [True] * 4]))
         fill_CHW = masking.fill(tiny_model, images[0])
         for logits_K, seen_CHW in zip(logits_BK, (fill_CHW, images[0]), strict=True):
             torch.testing.assert_close(logits_K, tiny_model.module(seen_CHW[None])[0])
@@ -177,3 +178,23 @@ def test_pgd_of_one_full_step_is_fgsm_and_weights_stay_frozen(tiny_model, images
     pgd = Adversarial(attack="pgd", steps=1, step_size=fgsm.epsilon)
     assert torch.equal(fgsm.fill(tiny_model, images[0]), pgd.fill(tiny_model, images[0]))
     assert all(p.grad is None and not p.requires_grad for p in tiny_model.module.parameters())
+
+
+@pytest.mark.parametrize("masking", ATTACKS)
+def test_images_attacked_together_are_those_attacked_alone_and_forwards_count(
+    masking, tiny_model, images
+):
+    regions_HW = PatchGrid(grid=2).cut(160, 160)
+
+    def filled(image_CHW):
+        arena = Arena(tiny_model, image_CHW, regions_HW, "")
+        yield from arena.prepare(masking)
+        return arena._prepared[masking].fill_CHW
+
+    engine = Engine(tiny_model, tokens_per_batch=10_000)
+    together = list(engine.run([filled(x) for x in images], in_flight=4))
+    assert engine.counters.batches == 1
+    assert engine.counters.forwards == 4 * (1 + masking.passes)
+    for found, image_CHW in zip(together, images, strict=True):
+        alone_CHW = masking.fill(tiny_model, image_CHW)
+        assert ((found - alone_CHW).abs() > 1e-4).float().mean() < 0.01  # signs of next to nothing

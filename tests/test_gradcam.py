@@ -2,11 +2,10 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from pipeline.arena import Arena
-from pipeline.masking.zero import Zero
-from pipeline.methods import Game, Outputs, from_heatmap
+from pipeline.game import Game, Outputs, drive
 from pipeline.methods.gradcam import GradCam, first_component
-from pipeline.models import TimmModel
+from pipeline.methods.heatmaps import from_heatmap
+from pipeline.models.timm import TimmModel
 from pipeline.players.patch_grid import PatchGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -157,20 +156,21 @@ def test_evaluations_count_the_forwards(tiny_model, aug_smooth, forwards):
     image_CHW = images(tiny_model)[0]
     heatmap_HW = method.heatmaps(tiny_model, image_CHW[None].clone(), [0])[0]
     handle.remove()
-    assert len(calls) == forwards == method.evaluations(16, ["insertion"])
-    arena = Arena(tiny_model, image_CHW, PatchGrid(grid=4)(image_CHW), (0,), "key")
+    assert len(calls) == forwards == method.forwards(16)
     empty = torch.zeros(2, 1)
-    ends = Outputs(classes=(0,), logits_CT=empty, log_odds_CT=empty, prediction_C=empty[:, 0])
-    game = Game(n_players=16, key="key", ends=ends)
-    task = arena.attribute(method, Zero(), game, ["insertion"])
-    next(task)
-    with pytest.raises(StopIteration) as stop:
-        task.send(([heatmap_HW], 0.0))
-    assert stop.value.value[0]["insertion"].evaluations == forwards
+    game = Game(
+        n_players=16,
+        key="key",
+        ends=Outputs.of((0,), empty, empty, empty[:, 0]),
+        image_CHW=image_CHW,
+        regions_HW=PatchGrid(grid=4).cut(160, 160),
+    )
+    found = drive(method.explain(game), lambda request: [heatmap_HW] * len(request.rows))
+    assert found["insertion"].evaluations == forwards
 
 
 def test_order_of_a_heatmap_is_by_region_means():
-    regions_HW = PatchGrid(grid=2)(torch.zeros(3, 4, 4))
+    regions_HW = PatchGrid(grid=2).cut(4, 4)
     heat_HW = torch.tensor([[0, 0, 9, 9], [0, 0, 9, 9], [5, 5, 5, 5], [5, 5, 5, 5.0]])
     found = from_heatmap(heat_HW, regions_HW, evaluations=1)
     assert found.order == [1, 2, 3, 0]
@@ -180,4 +180,4 @@ def test_order_of_a_heatmap_is_by_region_means():
 @pytest.mark.parametrize("bad", [torch.ones(4, 4), torch.full((4, 4), torch.nan)])
 def test_a_map_that_ranks_nothing_is_an_error(bad):
     with pytest.raises(ValueError, match="heatmap"):
-        from_heatmap(bad, PatchGrid(grid=2)(torch.zeros(3, 4, 4)), evaluations=1)
+        from_heatmap(bad, PatchGrid(grid=2).cut(4, 4), evaluations=1)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import logits, prepared
 
 from pipeline import UsageError
 from pipeline.masking.black import Black
@@ -9,11 +10,13 @@ from pipeline.masking.zero import Zero
 from pipeline.players import fractions
 from pipeline.players.patch_grid import PatchGrid
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IMAGE = torch.randn(3, 160, 160, generator=torch.Generator().manual_seed(0))
 
 
 def test_patches_are_numbered_row_by_row():
-    regions_HW = PatchGrid(grid=4)(IMAGE)
+    regions_HW = PatchGrid(grid=4).cut(160, 160)
     assert regions_HW[0, 159] == 3
     assert regions_HW[159, 0] == 12
     assert regions_HW[45, 85] == 1 * 4 + 2
@@ -22,15 +25,16 @@ def test_patches_are_numbered_row_by_row():
 
 def test_a_grid_that_does_not_divide_names_those_that_do():
     with pytest.raises(UsageError, match=r"players.grid=7 does not divide .*160x160.*use one of"):
-        PatchGrid(grid=7)(IMAGE)
+        PatchGrid(grid=7).cut(160, 160)
 
 
 @pytest.mark.parametrize("masking", [Zero(), Black(), Mean(), Blur()])
 def test_hidden_pixels_show_the_fill_and_visible_ones_the_image(masking, tiny_model):
     seen = []
-    handle = tiny_model.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    prepared = masking.prepare(tiny_model, IMAGE, PatchGrid(grid=2)(IMAGE))
-    masking.logits(tiny_model, [(prepared, torch.tensor([[True, False, False, True]]))])
+    first = tiny_model.module.conv_stem
+    handle = first.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    ready = prepared(tiny_model, masking, IMAGE, PatchGrid(grid=2).cut(160, 160))
+    logits(tiny_model, masking, ready, torch.tensor([[True, False, False, True]]))
     handle.remove()
     fill_CHW = masking.fill(tiny_model, IMAGE).expand_as(IMAGE)
     (x_CHW,) = seen[0]

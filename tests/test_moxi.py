@@ -1,11 +1,17 @@
 import pytest
 import torch
-from conftest import table_game
+from conftest import moxi, table_game
 
 from pipeline import UsageError
-from pipeline.curves import coalitions, interactions
-from pipeline.methods import Outputs, play
-from pipeline.methods.moxi import TIE, Moxi, MoxiMinus, first_best
+from pipeline.game import Outputs
+from pipeline.judges.regions import coalitions
+from pipeline.methods import play
+from pipeline.methods.interaction import interactions
+from pipeline.methods.moxi_minus import MoxiMinus
+from pipeline.scores.target import TIES
+from pipeline.searches import first_best
+
+TIE = TIES["log_odds"]
 
 WEIGHTS = torch.tensor([0.3, -1.0, 2.0, 0.7, 2.5, -0.2]).double()
 
@@ -16,7 +22,7 @@ def additive(coalitions_CN):
 
 def test_additive_game_gives_sorted_weights():
     expected = torch.argsort(-WEIGHTS).tolist()
-    for method in (Moxi(objective="insertion"), Moxi(objective="deletion"), MoxiMinus()):
+    for method in (moxi("insertion"), moxi("deletion"), MoxiMinus()):
         for found in play(method, additive, 6).values():
             assert found.order == expected
 
@@ -24,14 +30,14 @@ def test_additive_game_gives_sorted_weights():
 def test_additive_game_has_no_interactions():
     ends = additive_ends()
     for objective in ("insertion", "deletion"):
-        found = play(Moxi(objective=objective), additive, 6)[objective]
+        found = play(moxi(objective), additive, 6)[objective]
         joint = interactions(found.order, objective, found.path.value_C, found.singles_N, ends)
         torch.testing.assert_close(joint, torch.zeros(6).double(), atol=1e-12, rtol=0)
 
 
 def additive_ends() -> Outputs:
     value_C1 = additive(torch.tensor([[False] * 6, [True] * 6]))[:, None]
-    return Outputs(
+    return Outputs.of(
         classes=(0,), logits_CT=value_C1, log_odds_CT=value_C1, prediction_C=torch.zeros(2).long()
     )
 
@@ -40,7 +46,7 @@ def test_each_pick_is_the_best_of_those_that_remain():
     for seed in range(20):
         value = table_game(6, seed)
         for objective, sign in (("insertion", 1), ("deletion", -1)):
-            found = play(Moxi(objective=objective), value, 6)[objective]
+            found = play(moxi(objective), value, 6)[objective]
             for step, pick in enumerate(found.order):
                 scores = {
                     b: sign * float(value(coalitions([*found.order[:step], b], 6, objective)[-1:]))
@@ -54,7 +60,7 @@ def test_corrected_decomposition_of_deletion():
     n = 6
     for seed in range(20):
         value = table_game(n, seed)
-        found = play(Moxi(objective="deletion"), value, n)["deletion"]
+        found = play(moxi("deletion"), value, n)["deletion"]
         everyone = torch.ones(n, dtype=torch.bool)
         full = value(everyone[None])[0]
 
@@ -82,48 +88,48 @@ def test_forwards_are_counted_exactly_and_never_repeated():
 
     for objective in ("insertion", "deletion"):
         asked.clear()
-        found = play(Moxi(objective=objective), value, 7)[objective]
+        found = play(moxi(objective), value, 7)[objective]
         assert found.evaluations == 7 * 8 // 2 == len(asked) - 2  # the two ends are the game's
-        assert found.evaluations == Moxi(objective=objective).evaluations(7, [objective])
+        assert found.evaluations == moxi(objective).forwards(7)
 
 
 def test_path_holds_the_values_along_the_order():
     value = table_game(6)
     for objective in ("insertion", "deletion"):
-        found = play(Moxi(objective=objective), value, 6)[objective]
+        found = play(moxi(objective), value, 6)[objective]
         expected = value(coalitions(found.order, 6, objective))
         torch.testing.assert_close(found.path.value_C, expected)
 
 
 def test_lowest_index_wins_ties():
-    assert play(Moxi(objective="insertion"), lambda c: c.sum(1).double(), 5)[
-        "insertion"
-    ].order == list(range(5))
-    assert first_best(torch.tensor([0.0, 1.0 - TIE / 2, 1.0])) == 1
-    assert first_best(torch.tensor([0.0, 1.0 - 2 * TIE, 1.0])) == 2
+    assert play(moxi("insertion"), lambda c: c.sum(1).double(), 5)["insertion"].order == list(
+        range(5)
+    )
+    assert first_best(torch.tensor([0.0, 1.0 - TIE / 2, 1.0]), TIE) == 1
+    assert first_best(torch.tensor([0.0, 1.0 - 2 * TIE, 1.0]), TIE) == 2
 
 
 def test_a_search_may_stop_early():
     value = table_game(8, 3)
     for objective in ("insertion", "deletion"):
-        full = play(Moxi(objective=objective), value, 8)[objective]
-        some = Moxi(objective=objective, stop="budget", budget=3)
+        full = play(moxi(objective), value, 8)[objective]
+        some = moxi(objective, stop="budget", budget=3)
         part = play(some, value, 8)[objective]
         assert part.order == full.order[:3]
-        assert part.evaluations == 8 + 7 + 6 == some.evaluations(8, [objective])
-        flip = play(Moxi(objective=objective, stop="flip"), value, 8)[objective]
+        assert part.evaluations == 8 + 7 + 6 == some.forwards(8)
+        flip = play(moxi(objective, stop="flip"), value, 8)[objective]
         assert flip.order == full.order[: len(flip.order)]
         reached = [bool(t) == (objective == "insertion") for t in full.path.top1_C]
         assert len(flip.order) == (reached.index(True) + 1 if any(reached) else 8)
     with pytest.raises(UsageError, match="budget"):
-        Moxi(objective="insertion", stop="budget")
+        moxi("insertion", stop="budget")
 
 
 def test_interaction_of_insertion_is_the_self_context_one():
     value = table_game(5)
-    found = play(Moxi(objective="insertion"), value, 5)["insertion"]
+    found = play(moxi("insertion"), value, 5)["insertion"]
     ends_value = value(torch.tensor([[False] * 5, [True] * 5]))[:, None]
-    ends = Outputs(
+    ends = Outputs.of(
         classes=(0,),
         logits_CT=ends_value,
         log_odds_CT=ends_value,

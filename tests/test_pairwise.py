@@ -53,6 +53,6 @@ def test_forwards_are_counted():
         asked.append(len(coalitions_CN))
         return table_game(6)(coalitions_CN)
 
-    found = play(Pairwise(), value, 6, objectives=["insertion"])
-    assert sum(asked) - 2 == found["insertion"].evaluations == 6 + 15
-    assert Pairwise().evaluations(6, ["insertion"]) == 21
+    found = play(Pairwise(), value, 6)
+    assert found["insertion"].evaluations == found["deletion"].evaluations == 6 + 15
+    assert sum(asked) - 2 == Pairwise().forwards(6) == 2 * 21

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from pipeline import UsageError
-from pipeline.methods import from_heatmap
+from pipeline.methods.heatmaps import from_heatmap
 from pipeline.methods.rollout import Rollout, joint_attention
-from pipeline.models import TimmModel
+from pipeline.models.timm import TimmModel
 from pipeline.players.patch_grid import PatchGrid
 
 VITS = {
@@ -68,7 +68,7 @@ def test_rollout_is_the_product_of_the_layers_attention(vit):
             product_LL = rollout_by_hand(module, image_CHW)
             rows = product_LL[0] if module.global_pool == "token" else product_LL[prefix:].mean(0)
             heat_L = (rows[prefix:] / rows[prefix:].max()).float()
-            attribution = from_heatmap(found_HW, PatchGrid(grid=grid[0])(image_CHW), 1)
+            attribution = from_heatmap(found_HW, PatchGrid(grid=grid[0]).cut(*vit.input_hw), 1)
             assert attribution.scores_N is not None
             torch.testing.assert_close(attribution.scores_N.float(), heat_L, atol=1e-5, rtol=1e-4)
     assert found_BHW.amax((1, 2)).tolist() == [1, 1]

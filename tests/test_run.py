@@ -1,5 +1,6 @@
 """End to end: real Ray, tars, photographs and ImageNet weights; processes are killed."""
 
+import io
 import os
 import re
 import signal
@@ -16,16 +17,16 @@ import timm
 import torch
 from conftest import ROOT, job, write_tar
 from PIL import Image
-from ray.exceptions import RayTaskError
 
-from pipeline import RunError, UsageError
-from pipeline.methods.moxi import Moxi
-from pipeline.models import fit_weights, read_weights
-from pipeline.workers.driver import Driver
+from pipeline.api import judge
+from pipeline.api.presets import preset
+from pipeline.methods.gradcam import GradCam
+from pipeline.models.weights import fit_weights, read_weights
 
 SMALL = ("players=patch14", "players.grid=4", "tracking=disabled")
 CONTRACT = (
-    "dataset shard key model players masking curve_masking method objective fingerprint label "
+    "dataset shard key model weights players masking curve_masking method objective fingerprint "
+    "order_fingerprint label "
     "prediction target n_players order scores interaction pairs details fraction probability "
     "log_odds top1 "
     "auc_probability auc_top1 flip evaluations seconds status error"
@@ -91,8 +92,6 @@ def test_whole_images_agree_with_a_plain_timm_forward(finished, photographs):
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     found = by_identity(finished)
     for name, encoded in photographs.items():
-        import io
-
         image = transform(Image.open(io.BytesIO(encoded)).convert("RGB"))
         with torch.inference_mode():
             p_K = model(image[None]).softmax(1)[0]
@@ -117,20 +116,21 @@ def test_a_search_beats_the_controls(finished):
 
 
 def test_three_actors_make_the_same_rows(finished, tmp_path, demo_shards):
-    out = tmp_path / "three"
+    out, methods = tmp_path / "three", ("moxi_insertion", "moxi_minus", "random_0")
     job(
         "evaluate",
         "dataset=demo",
         f"dataset.shards={demo_shards}",
         f"out={out}",
         *SMALL,
+        f"methods=[{','.join(methods)}]",
         "cluster.actors=3",
         "engine.images_in_flight=1",
     )
     one, three = by_identity(finished), by_identity(out)
-    assert one.keys() == three.keys()
-    for identity, row in one.items():
-        other = three[identity]
+    assert three.keys() == {identity for identity in one if identity[1] in methods}
+    for identity, other in three.items():
+        row = one[identity]
         for column in ("order", "fingerprint", "label", "prediction", "target", "evaluations"):
             assert row[column] == other[column], identity
         assert row["log_odds"] == pytest.approx(other["log_odds"], abs=1e-4)
@@ -138,7 +138,9 @@ def test_three_actors_make_the_same_rows(finished, tmp_path, demo_shards):
 
 def test_the_same_command_again_computes_nothing(finished, demo_shards):
     before = {p: p.stat().st_mtime_ns for p in (finished / "results").iterdir()}
-    command = ["dataset=demo", f"dataset.shards={demo_shards}", f"out={finished}", *SMALL]
+    # under another file's name
+    small = [o.replace("players=patch14", "players=patch2") for o in SMALL]
+    command = ["dataset=demo", f"dataset.shards={demo_shards}", f"out={finished}", *small]
     assert "64 of 64 rows are there; nothing to compute" in job("evaluate", *command).stdout
     assert before == {p: p.stat().st_mtime_ns for p in (finished / "results").iterdir()}
 
@@ -158,6 +160,53 @@ def test_another_method_computes_only_its_own_rows(finished, tmp_path, demo_shar
     ).stdout
     assert "16 of 32 rows are there; computing 16 rows of 8 images" in said
     assert len(by_identity(out)) == 64 + 16
+
+
+def test_orders_that_are_there_are_judged_otherwise_without_a_search(
+    finished, tmp_path, demo_shards
+):
+    import shutil
+
+    out = tmp_path / "judged"
+    shutil.copytree(finished, out)
+    said = job(
+        "evaluate",
+        "dataset=demo",
+        f"dataset.shards={demo_shards}",
+        f"out={out}",
+        *SMALL,
+        "methods=[moxi_insertion,gradcam]",
+        "masking@curve_masking=blur",
+    ).stdout
+    # the whole image, the empty one and the curves between them: of no search, of no heat map
+    assert f"{8 * (2 + 3 * 15)} forwards" in said
+    before = by_identity(finished)
+    after = [row for row in rows(out) if row["curve_masking"] == "blur"]
+    assert len(after) == 8 * 3
+    for row in after:
+        known = before[row["key"], row["method"], row["objective"]]
+        for column in ("order", "order_fingerprint", "evaluations", "seconds", "interaction"):
+            assert row[column] == known[column]
+        assert row["fingerprint"] != known["fingerprint"]
+        assert row["log_odds"] != known["log_odds"]
+
+
+def test_maps_are_judged_from_python_as_in_a_run(finished, photographs):
+    names = ["chelsea.png", "coffee.png"]
+    images = [Image.open(io.BytesIO(photographs[name])) for name in names]
+    found = by_identity(finished)
+    model = preset("model", "efficientnet_lite0").load()
+    images_BCHW = torch.stack([model.transform(image.convert("RGB")) for image in images])
+    target = [found[name[:-4], "gradcam", "insertion"]["target"] for name in names]
+    maps_BHW = GradCam().heatmaps(model, images_BCHW, target)
+    judged = judge(maps_BHW, "efficientnet_lite0", images, target, grid=4)
+    for i, name in enumerate(names):
+        for objective, curve in judged.curves[i].items():
+            row = found[name[:-4], "gradcam", objective]
+            assert judged.order[i] == row["order"]
+            assert curve.auc_probability == pytest.approx(row["auc_probability"], abs=1e-6)
+            assert curve.log_odds == pytest.approx(row["log_odds"], abs=1e-4)
+            assert curve.flip == row["flip"]
 
 
 def test_aggregation_and_report(finished):
@@ -235,8 +284,8 @@ def start(out: Path, shards: str, *more: str) -> subprocess.Popen:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "jobs.evaluate", "dataset=demo", f"dataset.shards={shards}"),
-            *(f"out={out}", "tracking=disabled", "players.grid=4"),
-            *("methods=[moxi_insertion,moxi_deletion]", "cluster.threads=1", *more),
+            *(f"out={out}", "tracking=disabled", "cluster.threads=1"),
+            *(more or ("players.grid=4", "methods=[moxi_insertion,moxi_deletion]")),
         ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -259,7 +308,7 @@ def wait_for_files(process: subprocess.Popen, out: Path, count: int) -> None:
 
 def test_a_killed_actor_costs_no_row(tmp_path, demo_shards):
     out = tmp_path / "run"
-    process = start(out, demo_shards)
+    process = start(out, demo_shards, "players.grid=4", "methods=[moxi_insertion]")
     wait_for_files(process, out, 1)
     workers = [
         child
@@ -270,7 +319,7 @@ def test_a_killed_actor_costs_no_row(tmp_path, demo_shards):
     os.kill(workers[0].pid, signal.SIGKILL)
     said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said
-    assert len(by_identity(out)) == 16
+    assert len(by_identity(out)) == 8
     assert all(r["status"] == "ok" for r in rows(out))
 
 
@@ -296,14 +345,17 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
         assert found[key]["seconds"] == row["seconds"]  # not computed anew
     there = int(re.search(r"(\d+) of 16 rows are there", said)[1])
     assert there == len(durable)
-    evaluations = Moxi(objective="insertion").evaluations(16, ["insertion"])
-    assert all(r["evaluations"] == evaluations for r in found.values())
+    assert all(r["evaluations"] == 136 for r in found.values())
 
 
-@pytest.mark.parametrize(
-    ("cause", "stop"), [(OSError("no space left"), RunError), (UsageError("grid=9"), UsageError)]
-)
-def test_a_worker_that_cannot_go_on_stops_the_run_with_its_reason(cause, stop):
-    driver = Driver.__new__(Driver)
-    with pytest.raises(stop, match=re.escape(str(cause))):
-        driver._refused(None, None, RayTaskError("evaluate", "traceback", cause))  # type: ignore[arg-type]
+def test_two_identical_commands_make_every_row_once(tmp_path, demo_shards):
+    out = tmp_path / "run"
+    few = ("dataset.limit=3", "players=patch2", "methods=[random_0,moxi_minus]")
+    both = [start(out, demo_shards, *few) for _ in range(2)]
+    said = [process.communicate(timeout=400)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(by_identity(out)) == 3 * (2 + 2)
+    first, second = sorted(said, key=lambda text: "waiting up to" in text)
+    assert "waiting up to" not in first and "0 of 12 rows are there" in first
+    assert re.search(rf"out={out} is in use by .* pid \d+ since .*; waiting up to 600 s", second)
+    assert "12 of 12 rows are there; nothing to compute" in second

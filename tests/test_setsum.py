@@ -3,21 +3,22 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import job
+from conftest import job, logits, moxi, prepared
 from PIL import Image
 
 from pipeline import UsageError
-from pipeline.data.datasets import setsum
 from pipeline.data.images import decode
+from pipeline.experiments.setsum import digits as setsum
+from pipeline.experiments.setsum import figure
+from pipeline.experiments.setsum.model import PREPROCESSING, SetSumModel, network, normalised
+from pipeline.experiments.setsum.train import Training, _forward, checkpoint, soft_targets
 from pipeline.masking.token_drop import TokenDrop
 from pipeline.methods import play
-from pipeline.methods.moxi import Moxi, MoxiMinus
+from pipeline.methods.moxi_minus import MoxiMinus
 from pipeline.methods.shapley import ShapleyExact
-from pipeline.models import hash_weights, transform
+from pipeline.models import transform
+from pipeline.models.weights import hash_weights
 from pipeline.players.patch_grid import PatchGrid
-from pipeline.setsum import figure
-from pipeline.setsum.model import PREPROCESSING, SetSumModel, network, normalised
-from pipeline.setsum.train import Training, _forward, checkpoint, soft_targets
 
 EVERY_TUPLE = np.array(list(itertools.product(range(10), repeat=4)))
 
@@ -44,7 +45,7 @@ def test_train_and_test_share_no_digit_and_lose_none(digits):
 def test_composites_show_their_digits_where_players_are(digits):
     train, _ = digits
     images, shown = train.composites(20, np.random.default_rng(0))
-    regions = PatchGrid(grid=2)(torch.zeros(3, 16, 16)).numpy()
+    regions = PatchGrid(grid=2).cut(16, 16).numpy()
     known = {t.tobytes(): d for t, d in zip(train.tiles_MHW, train.digit_M, strict=True)}
     for image, four in zip(images, shown, strict=True):
         assert [known[image[regions == p].tobytes()] for p in range(4)] == four.tolist()
@@ -71,9 +72,9 @@ def test_moxi_cancels_duplicates_and_single_scores_do_not(seed):
         return torch.from_numpy(setsum.set_sum(np.tile(values, (len(visible), 1)), visible))
 
     def shown(method):
-        return values[play(method, value, 6, objectives=["insertion"])["insertion"].order].tolist()
+        return values[play(method, value, 6)["insertion"].order].tolist()
 
-    assert shown(Moxi(objective="insertion"))[:3] == [5, 2, 1]
+    assert shown(moxi("insertion"))[:3] == [5, 2, 1]
     assert shown(MoxiMinus()) == [5, 5, 5, 2, 2, 1]
     # by symmetry a digit's Shapley value is shared among its copies: 5/3, 2/2, 1/1
     assert shown(ShapleyExact())[:3] == [5, 5, 5]
@@ -127,9 +128,8 @@ def test_training_repeats_itself_and_is_loaded_as_it_was(digits, tmp_path, blank
     with torch.inference_mode():
         trained_on = _forward(first, x_BCHW, visible)
         for x_CHW, shown, expected in zip(x_BCHW, visible, trained_on, strict=True):
-            prepared = TokenDrop().prepare(loaded, x_CHW, PatchGrid(grid=2)(x_CHW))
-            rows = torch.from_numpy(shown)[None]
-            found = TokenDrop().logits(loaded, [(prepared, rows)])[0]
+            ready = prepared(loaded, TokenDrop(), x_CHW, PatchGrid(grid=2).cut(16, 16))
+            found = logits(loaded, TokenDrop(), ready, torch.from_numpy(shown)[None])[0]
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 

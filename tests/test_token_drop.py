@@ -1,14 +1,16 @@
 import pytest
 import torch
+from conftest import logits, moxi, prepared
 from timm.models.vision_transformer import ResPostBlock
 
 from pipeline import UsageError
-from pipeline.arena import Arena
 from pipeline.engine import Engine
+from pipeline.game.arena import Arena
 from pipeline.masking.token_drop import TokenDrop
-from pipeline.methods.moxi import Moxi
-from pipeline.models import TimmModel
+from pipeline.models.timm import TimmModel
 from pipeline.players.patch_grid import PatchGrid
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 VITS = {
     "class token": ("test_vit", {}),
@@ -47,26 +49,29 @@ def grid(model) -> int:
     return model.module.patch_embed.grid_size[0]
 
 
+def regions(model) -> torch.Tensor:
+    return PatchGrid(grid=grid(model)).cut(*model.input_hw)
+
+
 def test_full_coalition_is_the_plain_forward(vit):
     x = image(vit)
-    prepared = TokenDrop().prepare(vit, x, PatchGrid(grid=grid(vit))(x))
+    ready = prepared(vit, TokenDrop(), x, regions(vit))
     everyone = torch.ones(1, grid(vit) ** 2, dtype=torch.bool)
+    found = logits(vit, TokenDrop(), ready, everyone)
     with torch.inference_mode():
-        found = TokenDrop().logits(vit, [(prepared, everyone)])
         torch.testing.assert_close(found, vit.module(x[None]), atol=1e-5, rtol=1e-5)
 
 
 def test_hidden_patches_cannot_matter_and_visible_ones_do(vit):
-    regions_HW = PatchGrid(grid=grid(vit))(image(vit))
+    regions_HW = regions(vit)
     half = torch.arange(grid(vit) ** 2) % 2 == 0
     one, hidden, seen = image(vit), image(vit), image(vit)
     hidden[:, ~half[regions_HW]] += 1.0
     seen[:, half[regions_HW]] += 1.0
-    with torch.inference_mode():
-        a, b, c = (
-            TokenDrop().logits(vit, [(TokenDrop().prepare(vit, x, regions_HW), half[None])])
-            for x in (one, hidden, seen)
-        )
+    a, b, c = (
+        logits(vit, TokenDrop(), prepared(vit, TokenDrop(), x, regions_HW), half[None])
+        for x in (one, hidden, seen)
+    )
     assert torch.equal(a, b)
     assert (a - c).abs().max() > 1e-4
 
@@ -77,35 +82,34 @@ def test_dropping_is_masking_attention_in_every_layer():
     x = image(vit)
     n = grid(vit) ** 2
     visible = torch.rand(n, generator=torch.Generator().manual_seed(1)) < 0.4
-    prepared = TokenDrop().prepare(vit, x, PatchGrid(grid=grid(vit))(x))
+    ready = prepared(vit, TokenDrop(), x, regions(vit))
     bias = torch.zeros(1, 1, 1, n + 1).masked_fill(
         torch.cat([torch.tensor([False]), ~visible]), -torch.inf
     )
+    found = logits(vit, TokenDrop(), ready, visible[None])
     with torch.inference_mode():
-        found = TokenDrop().logits(vit, [(prepared, visible[None])])
         expected = vit.module.forward_head(vit.module.forward_features(x[None], attn_mask=bias))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_empty_coalition_is_the_prefix_alone(vit):
     x = image(vit)
-    prepared = TokenDrop().prepare(vit, x, PatchGrid(grid=grid(vit))(x))
+    ready = prepared(vit, TokenDrop(), x, regions(vit))
     nobody = torch.zeros(1, grid(vit) ** 2, dtype=torch.bool)
     prefix = vit.module.num_prefix_tokens
-    assert TokenDrop().lengths(vit, prepared, nobody).tolist() == [prefix]
-    with torch.inference_mode():
-        assert TokenDrop().logits(vit, [(prepared, nobody)]).isfinite().all()
+    assert TokenDrop().lengths(vit, ready, nobody) == prefix
+    assert logits(vit, TokenDrop(), ready, nobody).isfinite().all()
 
 
 def test_players_may_hold_several_patches_but_not_cut_one():
     vit = TimmModel(name="vit_tiny_patch16_224", weights="random", kwargs={"depth": 1}).load()
     x = image(vit)
-    prepared = TokenDrop().prepare(vit, x, PatchGrid(grid=7)(x))
+    ready = prepared(vit, TokenDrop(), x, PatchGrid(grid=7).cut(224, 224))
     one = torch.zeros(1, 49, dtype=torch.bool)
     one[0, 8] = True
-    assert TokenDrop().lengths(vit, prepared, one).tolist() == [1 + 4]
+    assert TokenDrop().lengths(vit, ready, one) == 1 + 4
     with pytest.raises(UsageError, match=r"cut through .*\[1, 2, 7, 14\]"):
-        TokenDrop().prepare(vit, x, PatchGrid(grid=8)(x))
+        TokenDrop().begin(vit, x, PatchGrid(grid=8).cut(224, 224))
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet10t"])
@@ -113,7 +117,7 @@ def test_models_that_mix_tokens_by_place_are_refused(name):
     model = TimmModel(name=name, weights="random").load()
     x = image(model)
     with pytest.raises(UsageError, match=r"token_drop: .* no plain Vision Transformer.*zero"):
-        TokenDrop().prepare(model, x, torch.zeros(x.shape[1:]).long())
+        TokenDrop().begin(model, x, torch.zeros(x.shape[1:]).long())
 
 
 @pytest.mark.parametrize("objective", ["insertion", "deletion"])
@@ -121,14 +125,12 @@ def test_a_search_spends_the_tokens_that_its_rows_show(objective):
     """Sum over steps of remaining candidates times (visible patches + prefix), and nothing else."""
     vit = TimmModel(name="test_vit", weights="random", kwargs={"num_classes": 5}).load()
     n = grid(vit) ** 2
-    regions_HW = PatchGrid(grid=grid(vit))(image(vit))
 
     def search():
-        arena = Arena(vit, image(vit), regions_HW, (0,), "")
+        arena = Arena(vit, image(vit), regions(vit), "")
+        yield from arena.meet(TokenDrop(), 0)
         game = yield from arena.open(TokenDrop())
-        return (
-            yield from arena.attribute(Moxi(objective=objective), TokenDrop(), game, [objective])
-        )
+        return (yield from arena.play(moxi(objective).explain(game), TokenDrop()))
 
     engine = Engine(vit)
     list(engine.run([search()], in_flight=1))

@@ -10,16 +10,21 @@ import torch
 from conftest import table_game
 
 from pipeline import UsageError
-from pipeline.arena import Heatmaps
 from pipeline.data import Sample
-from pipeline.engine import Engine, ProgramQuery
+from pipeline.engine import Engine, Listed, Request
 from pipeline.methods import play
-from pipeline.methods.undesirable import Undesirable, _Loss, optimise
-from pipeline.methods.undesirable_greedy import UndesirableGreedy
-from pipeline.undesirable.aggregate import alike
-from pipeline.undesirable.controls import MASKED, SAME_AREA, control, of_area
-from pipeline.undesirable.evaluate import UndesirableEvaluation, converged, phi, residual
-from pipeline.undesirable.programs import Look, Optimise, Seen, Wish
+from pipeline.methods.heatmaps import Heatmaps, Wanted
+from pipeline.methods.subset import Subset
+from pipeline.methods.undesirable import Undesirable, optimise
+from pipeline.methods.undesirable_loss import Loss
+from pipeline.models import Model
+from pipeline.scores.target import Target
+from pipeline.searches.greedy import Greedy
+from pipeline.studies.masks.controls import MASKED, SAME_AREA, control, of_area
+from pipeline.studies.masks.programs import Look, Optimise, Seen, Wish
+from pipeline.studies.masks.rows import converged, phi, residual
+from pipeline.studies.masks.statistics import alike
+from pipeline.studies.masks.work import MasksWork
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ANCHORS = ("none", "others", "target")
@@ -40,12 +45,8 @@ def model():
     module(torch.zeros(1, 3, 40, 40))
     for parameter in module.parameters():
         parameter.data *= 3
-    return SimpleNamespace(
-        module=module.eval().requires_grad_(False),
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        input_hw=(40, 40),
-    )
+    module.eval().requires_grad_(False)
+    return Model(module=module, preprocessing={"input_size": (3, 40, 40)})
 
 
 def images(count: int) -> torch.Tensor:
@@ -91,7 +92,7 @@ def test_at_ones_only_the_score_is_left_and_gradients_are_finite(
     mask_Bcc = torch.ones(2, 28, 28, requires_grad=True)
     seen = variant.perturb(pictures, variant.blur(pictures), mask_Bcc)
     assert torch.equal(seen, pictures)
-    loss_B = _Loss([variant] * 2, [3, 4], plain_BK)(mask_Bcc, model.module(seen))
+    loss_B = Loss([variant] * 2, [3, 4], plain_BK)(mask_Bcc, model.module(seen))
     p_B = plain_BK.softmax(1)[[0, 1], [3, 4]]
     expected = 1 - p_B if anchor == "target" else -p_B
     torch.testing.assert_close(loss_B, expected, atol=2e-6, rtol=0)
@@ -118,7 +119,7 @@ def test_the_loss_is_the_printed_one(anchor):
     if anchor == "target":
         expected += 0.7 * abs(now[2] - plain[2])
     tensors = [torch.tensor(x[None], dtype=torch.float32) for x in (mask, now, plain)]
-    found = _Loss([variant], [2], tensors[2])(tensors[0], tensors[1])
+    found = Loss([variant], [2], tensors[2])(tensors[0], tensors[1])
     assert float(found) == pytest.approx(expected, abs=1e-3)  # roots have room of 1e-4
 
 
@@ -144,7 +145,7 @@ def test_each_anchor_holds_its_own_logits(model):
 def test_the_mask_of_least_loss_is_kept(model):
     variant = small(decay="none", rate=0.3)
     found = run(model, [variant] * 3, images(3), [0, 1, 2])
-    loss_of = _Loss([variant] * 3, [0, 1, 2], found.plain_BK)
+    loss_of = Loss([variant] * 3, [0, 1, 2], found.plain_BK)
     pictures = images(3)
     with torch.no_grad():
         seen = variant.perturb(pictures, variant.blur(pictures), found.best_Bcc)
@@ -174,19 +175,17 @@ def test_a_budget_splits_the_batch_and_changes_nothing(model):
     program = Optimise(small().batch)
 
     def ask(rows):
-        return (yield ProgramQuery(program=program, rows=rows))
-
-    def fail_if_large(self, model, rows, spent):
-        if len(rows) > 1:
-            raise torch.OutOfMemoryError("too large")
-        return Optimise(self.how).run(model, rows, spent)
+        return (yield Request(program, Listed(rows)))
 
     class Small(Optimise):
-        run = fail_if_large
+        def launch(self, model, pieces, spent):
+            if sum(map(len, pieces)) > 1:
+                raise torch.OutOfMemoryError("too large")
+            return super().launch(model, pieces, spent)
 
     whole = Engine(model, tokens_per_batch=10_000)
     ((found, seconds),) = whole.run([ask(wishes)], in_flight=1)
-    assert seconds > 0 and whole.counters.forwards == 3 * small().evaluations(0, [])
+    assert seconds > 0 and whole.counters.forwards == 3 * small().forwards(0)
     program = Small(small().batch)
     halved = Engine(model, tokens_per_batch=10_000)
     ((again, _),) = halved.run([ask(wishes)], in_flight=1)
@@ -196,7 +195,8 @@ def test_a_budget_splits_the_batch_and_changes_nothing(model):
 
 def test_as_a_heatmap_method_it_maps_what_is_kept(model):
     variant = small()
-    answers = Heatmaps(variant).run(model, [(images(1)[0], 0)], lambda forwards: None)
+    rows = Listed([Wanted(images(1)[0], 0)])
+    answers = Heatmaps(variant).launch(model, [rows], lambda forwards: None)
     mask_Bcc = run(model, [variant], images(1), [0]).mask_Bcc
     torch.testing.assert_close(answers[0], variant.enlarge(mask_Bcc, (40, 40))[0])
 
@@ -221,7 +221,8 @@ def test_looks_agree_with_the_model(model):
     (image_CHW,) = images(1)
     mask_cc = torch.rand(7, 7, generator=torch.Generator().manual_seed(0))
     how = small()
-    found = Look(how).run(model, [Seen(image_CHW, mask_cc)], lambda forwards: None)
+    rows = Listed([Seen(image_CHW, mask_cc)])
+    found = Look(how).launch(model, [rows], lambda forwards: None)
     enlarged = torch.nn.UpsamplingBilinear2d((40, 40))(mask_cc[None, None])
     blurred = how.blur(image_CHW[None])
     expected = model.module(image_CHW[None] * enlarged + blurred * (1 - enlarged))
@@ -299,10 +300,16 @@ def test_the_best_iterate_is_told_with_its_step(model):
                 assert float(found.best_B[i]) == float(found.final_B[i])
 
 
+def greedy(stop: str = "flip", **settings) -> Subset:
+    """The greedy search for undesirable players, as its configuration file says it."""
+    score = Target(visible="others", sign=1)
+    return Subset(score=score, search=Greedy(), stop=stop, gain=True, **settings)
+
+
 def test_greedy_hides_only_what_raises_the_value():
     for seed in range(5):
         value = table_game(6, seed)
-        (found,) = play(UndesirableGreedy(), value, 6).values()
+        (found,) = play(greedy(), value, 6).values()
         hidden = torch.zeros(7, 6, dtype=torch.bool)
         for step, player in enumerate(found.order):
             hidden[step + 1 :, player] = True
@@ -327,19 +334,18 @@ def test_greedy_stops_where_the_target_becomes_the_prediction():
     def value(coalitions_CN):  # hiding any player helps; two of them turn the prediction
         return 1.5 - coalitions_CN.sum(1).double() + 2
 
-    (found,) = play(UndesirableGreedy(), value, 5).values()
+    (found,) = play(greedy(), value, 5).values()
     assert found.order == [0, 1]
-    (on,) = play(UndesirableGreedy(stop="gain"), value, 5).values()
+    (on,) = play(greedy("full"), value, 5).values()
     assert on.order == [0, 1, 2, 3, 4]
-    (none,) = play(UndesirableGreedy(), lambda c: c.sum(1).double(), 5).values()
+    (none,) = play(greedy(), lambda c: c.sum(1).double(), 5).values()
     assert none.order == [] and none.evaluations == 5
-    (short,) = play(UndesirableGreedy(budget=1), value, 5).values()
+    (short,) = play(greedy(budget=1), value, 5).values()
     assert short.order == [0] and short.evaluations == 5
 
 
 def test_one_bad_variant_does_not_take_the_others_along(model):
-    model.preprocessing = {"input_size": (3, 40, 40)}
-    work = UndesirableEvaluation(
+    work = MasksWork(
         data=SimpleNamespace(name="toy"),
         model=model,
         fingerprints={"good": "x", "bad": "y"},
@@ -348,7 +354,7 @@ def test_one_bad_variant_does_not_take_the_others_along(model):
         greedy_grid=4,
     )
     sample = Sample(shard="s", key="k", encoded=b"", label=None)
-    task = work.explain(sample, images(1)[0], work.wanted)
+    task = work.explain((sample, images(1)[0]), work.wanted, {})
     (found,) = Engine(model).run([task], in_flight=1)
     status = {row["method"]: row["status"] for row in found}
     assert status == {"good": "ok", "bad": "failed"}
@@ -357,8 +363,7 @@ def test_one_bad_variant_does_not_take_the_others_along(model):
 
 def test_images_at_different_stages_share_batches(model):
     """The first look, at the plain image, joins looks at masks of other images."""
-    model.preprocessing = {"input_size": (3, 40, 40)}
-    work = UndesirableEvaluation(
+    work = MasksWork(
         data=SimpleNamespace(name="toy"),
         model=model,
         fingerprints={"f_tc": "x"},
@@ -369,7 +374,7 @@ def test_images_at_different_stages_share_batches(model):
 
     def task(i: int, image_CHW):
         sample = Sample(shard="s", key=str(i), encoded=b"", label=i)
-        return work.explain(sample, image_CHW, work.wanted)
+        return work.explain((sample, image_CHW), work.wanted, {})
 
     def rows(in_flight: int, budget: int) -> list[dict]:
         engine = Engine(model, tokens_per_batch=budget)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from conftest import job
 
-from pipeline.results import Run
-from pipeline.undesirable.aggregate import aggregate as aggregate_masks
-from pipeline.undesirable.controls import CONTROLS
-from pipeline.undesirable.evaluate import MASKS
+from pipeline.rows import RunDir
+from pipeline.studies.masks.controls import CONTROLS
+from pipeline.studies.masks.rows import MASKS
+from pipeline.studies.masks.statistics import aggregate as aggregate_masks
 
 METHODS = ("undesirable_base", "f_tc", "f_ntc")
 SETTINGS = {
@@ -133,7 +133,7 @@ def test_statistics_are_those_of_the_rows(finished):
 
 
 def masks_of(out: Path):
-    return aggregate_masks(Run(str(out), MASKS), SETTINGS)
+    return aggregate_masks(RunDir(str(out), MASKS), SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -1,33 +1,46 @@
 """Maskings: what the model sees of an image when only a coalition of players is visible.
 
-A masking works in two steps, so that what belongs to the image alone is computed once:
-`prepare(model, image_CHW, regions_HW)` returns whatever the masking needs of one image, and
-`logits(model, parts)` answers rows of several prepared images in one device batch.
-`lengths(model, prepared, coalitions_CN)` gives each row's cost in tokens (256 pixels of a pixel
-masking count as one); only rows of equal length share a batch.
+What belongs to the image alone is made once, in two steps: `begin` on the host, on a thread beside
+the engine's, and `prepare` where the model is needed, as a coroutine whose requests share batches.
+`encode` then answers rows of several prepared images in one device batch.
 """
 
-from typing import Any, Protocol
+from collections.abc import Generator
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from torch import Tensor
 
+from pipeline.engine import Request
 from pipeline.models import Model
 
-Part = tuple[Any, Tensor]
-"""One prepared image and the coalitions (C, N) of it that belong to the batch, True = visible."""
+
+class Shown(NamedTuple):
+    """Rows of a batch: coalitions (C, N) of one prepared image, True = visible, on the host."""
+
+    prepared: Any
+    coalitions_CN: Tensor
+
+    def __len__(self) -> int:
+        return len(self.coalitions_CN)
 
 
 class Masking(Protocol):
-    """See the module's docstring."""
+    """See the module's docstring. Maskings are frozen dataclasses: equal ones share batches."""
 
-    def prepare(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Any:
-        """What the masking needs of one image, on the device."""
+    def begin(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Any:
+        """What can be made of one normalised image and its players without running the model."""
         ...
 
-    def lengths(self, model: Model, prepared: Any, coalitions_CN: Tensor) -> Tensor:
-        """Tokens of each row, int64 (C,)."""
+    def prepare(self, model: Model, begun: Any) -> Generator[Request, Any, Any]:
+        """Coroutine: asks the engine for what needs the model; returns what `encode` needs."""
         ...
 
-    def logits(self, model: Model, parts: list[Part]) -> Tensor:
-        """Logits (B, K) of all parts' coalitions, in order."""
+    def lengths(self, model: Model, prepared: Any, coalitions_CN: Tensor) -> int | np.ndarray:
+        """Tokens of each row (256 pixels of a pixel masking count as one), or of all; only rows of
+        equal length share a batch."""
+        ...
+
+    def encode(self, model: Model, parts: list[Shown]) -> Tensor:
+        """Features (B, D), before the classifier, of all rows; on a GPU without waiting for it."""
         ...

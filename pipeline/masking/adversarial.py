@@ -5,14 +5,18 @@ x' <- clip(x' + step_size * sign(grad CE(f(x'), c))) to [x - epsilon, x + epsilo
 FGSM (Goodfellow et al. 2015, arXiv:1412.6572) is one such step of epsilon.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pipeline import UsageError
-from pipeline.masking.pixels import PixelMasking
+from pipeline.engine import Listed, PerRow, Request, Spent
+from pipeline.engine.device import to_device
+from pipeline.masking.pixels import Filled, PixelMasking, gradient_tokens
 from pipeline.models import Model
 
 
@@ -35,23 +39,62 @@ class Adversarial(PixelMasking):
             if getattr(self, name) <= 0:
                 raise UsageError(f"masking.{name}={getattr(self, name)}: give a positive number")
 
+    def begin(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Filled:
+        """The image stands in for its fill until `prepare`."""
+        return Filled(image_CHW, image_CHW, regions_HW.flatten())
+
+    def prepare(self, model: Model, begun: Filled) -> Generator[Request, Any, Filled]:
+        """Attack the image, in one batch with others."""
+        (fill_CHW,) = yield Request(Attack(self), Listed([begun.image_CHW]))
+        ready = yield from super().prepare(model, begun)
+        return ready._replace(fill_CHW=fill_CHW.to(model.dtype))
+
     def fill(self, model: Model, image_CHW: Tensor) -> Tensor:
-        """The whole image attacked (C, H, W), float32; only the forward is in the model's dtype."""
-        fgsm = self.attack == "fgsm"
-        steps, step = (1, self.epsilon) if fgsm else (self.steps, self.step_size)
+        """The whole image attacked (C, H, W), float32, on the model's device."""
+        return self.attacked(model, to_device(image_CHW, model.device)[None])[0]
+
+    def attacked(self, model: Model, images_BCHW: Tensor) -> Tensor:
+        """Whole images attacked (B, C, H, W), float32; only forwards are in the model's dtype."""
         # in normalised pixels, a raw distance is scaled channel by channel, and signs are the same
-        black, white = (model.normalise(grey) for grey in (0.0, 1.0))
+        black, white = (to_device(model.normalise(grey), model.device) for grey in (0.0, 1.0))
         scale = white - black
-        clean_CHW = image_CHW.to(model.device, torch.float32)
-        low_CHW = (clean_CHW - self.epsilon * scale).clamp(black, white)
-        high_CHW = (clean_CHW + self.epsilon * scale).clamp(black, white)
-        predicted_B = model.module(clean_CHW[None].to(model.dtype)).argmax(1)
-        x_CHW = clean_CHW
-        for _ in range(steps):
-            x_CHW = x_CHW.detach().requires_grad_()
+        clean_BCHW = images_BCHW.float()
+        low_BCHW = (clean_BCHW - self.epsilon * scale).clamp(black, white)
+        high_BCHW = (clean_BCHW + self.epsilon * scale).clamp(black, white)
+        with torch.no_grad():
+            predicted_B = model.module(clean_BCHW.to(model.dtype)).argmax(1)
+        x_BCHW = clean_BCHW
+        for _ in range(self.passes):
+            x_BCHW = x_BCHW.detach().requires_grad_()
             with torch.enable_grad():
-                logits_BK = model.module(x_CHW[None].to(model.dtype)).float()
-                (slope_CHW,) = torch.autograd.grad(cross_entropy(logits_BK, predicted_B), x_CHW)
-            x_CHW = x_CHW.detach() + step * scale * slope_CHW.sign()
-            x_CHW = x_CHW.clamp(low_CHW, high_CHW)
-        return x_CHW
+                logits_BK = model.module(x_BCHW.to(model.dtype)).float()
+                # summed: every image has its own gradient, whatever it shares the batch with
+                cross_entropy(logits_BK, predicted_B, reduction="sum").backward(inputs=[x_BCHW])
+            slope_BCHW = cast(Tensor, x_BCHW.grad)
+            step = self.epsilon if self.attack == "fgsm" else self.step_size
+            x_BCHW = x_BCHW.detach() + step * scale * slope_BCHW.sign()
+            x_BCHW = x_BCHW.clamp(low_BCHW, high_BCHW)
+        return x_BCHW
+
+    @property
+    def passes(self) -> int:
+        """Steps, each a forward and a backward; one forward more makes the prediction."""
+        return 1 if self.attack == "fgsm" else self.steps
+
+
+@dataclass(frozen=True)
+class Attack(PerRow):
+    """Fills of rows of images (C, H, W), on the device."""
+
+    how: Adversarial
+
+    def lengths(self, model: Model, rows: Listed) -> int:
+        """With gradients."""
+        return gradient_tokens(model)
+
+    def launch(self, model: Model, pieces: list[Listed], spent: Spent) -> Tensor:
+        """All steps of all images."""
+        images = [to_device(image_CHW, model.device) for piece in pieces for image_CHW in piece]
+        fills_BCHW = self.how.attacked(model, torch.stack(images))
+        spent(len(images) * (1 + self.how.passes))
+        return fills_BCHW

@@ -57,7 +57,7 @@ class Corruption(PixelMasking):
 
         Raises UsageError where the package that knows the corruptions cannot be imported.
         """
-        black, white = (model.normalise(grey).cpu() for grey in (0.0, 1.0))
+        black, white = (model.normalise(grey) for grey in (0.0, 1.0))
         raw_CHW = (image_CHW.cpu().float() - black) / (white - black)
         pixels_HWC = (raw_CHW * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
         raw_HWC = torch.tensor(self._corrupt(np.ascontiguousarray(pixels_HWC))) / 255

@@ -1,12 +1,15 @@
 """What all pixel maskings share: hidden pixels are replaced by those of a fill image."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Generator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pipeline.masking import Part
+from pipeline.engine import Request
+from pipeline.engine.device import to_device
+from pipeline.masking import Shown
 from pipeline.models import Model
 
 PIXELS_PER_TOKEN = 256
@@ -23,8 +26,8 @@ def gradient_tokens(model: Model) -> int:
     return 3 * image_tokens(model)
 
 
-class Prepared(NamedTuple):
-    """One image, its fill and its regions, on the model's device."""
+class Filled(NamedTuple):
+    """One image, its fill, which may be a colour (C, 1, 1), and its regions."""
 
     image_CHW: Tensor
     fill_CHW: Tensor
@@ -36,24 +39,27 @@ class PixelMasking(ABC):
 
     @abstractmethod
     def fill(self, model: Model, image_CHW: Tensor) -> Tensor:
-        """What hidden pixels show: normalised, broadcastable to (C, H, W)."""
+        """What hidden pixels show: normalised, broadcastable to (C, H, W), on the host."""
 
-    def prepare(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Prepared:
-        """Place image, fill and regions on the device."""
-        image_CHW = image_CHW.to(model.device, model.dtype, non_blocking=True)
-        fill_CHW = self.fill(model, image_CHW).to(model.dtype).expand_as(image_CHW)
-        return Prepared(image_CHW, fill_CHW, regions_HW.to(model.device).flatten())
+    def begin(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Filled:
+        """Image, fill and regions, on the host."""
+        return Filled(image_CHW, self.fill(model, image_CHW), regions_HW.flatten())
 
-    def lengths(self, model: Model, prepared: Prepared, coalitions_CN: Tensor) -> Tensor:
+    def prepare(self, model: Model, begun: Filled) -> Generator[Request, Any, Filled]:
+        """Place them on the device; asks nothing."""
+        yield from ()
+        image_CHW, fill_CHW, regions_P = (to_device(tensor, model.device) for tensor in begun)
+        return Filled(image_CHW.to(model.dtype), fill_CHW.to(model.dtype), regions_P)
+
+    def lengths(self, model: Model, prepared: Filled, coalitions_CN: Tensor) -> int:
         """Every row is a whole image."""
-        return torch.full((len(coalitions_CN),), image_tokens(model))
+        return image_tokens(model)
 
-    def logits(self, model: Model, parts: list[Part]) -> Tensor:
+    def encode(self, model: Model, parts: list[Shown]) -> Tensor:
         """Compose the masked images on the device and run the model on all of them."""
         height, width = model.input_hw
-        rows = sum(len(coalitions) for _, coalitions in parts)
         x_BCHW = torch.empty(
-            (rows, len(parts[0][0].image_CHW), height, width),
+            (sum(map(len, parts)), len(parts[0].prepared.image_CHW), height, width),
             device=model.device,
             dtype=model.dtype,
             memory_format=torch.channels_last,
@@ -61,8 +67,9 @@ class PixelMasking(ABC):
         start = 0
         for (image_CHW, fill_CHW, regions_P), coalitions_CN in parts:
             stop = start + len(coalitions_CN)
-            visible = coalitions_CN.to(model.device, non_blocking=True)[:, regions_P]
-            visible = visible.view(-1, 1, height, width)
-            x_BCHW[start:stop] = torch.where(visible, image_CHW, fill_CHW)
+            visible = to_device(coalitions_CN, model.device)[:, regions_P]
+            x_BCHW[start:stop] = torch.where(
+                visible.view(-1, 1, height, width), image_CHW, fill_CHW
+            )
             start = stop
-        return model.module(x_BCHW)
+        return model.encode(x_BCHW)

@@ -6,9 +6,11 @@ The empty coalition is the prefix alone (class, distillation, register tokens). 
 reads prefix tokens only needs no others from its last block: 7 % of a ViT-T's work.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -16,50 +18,64 @@ from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from pipeline import UsageError
-from pipeline.masking import Part
+from pipeline.engine import Listed, PerRow, Request, Spent
+from pipeline.engine.device import to_device
+from pipeline.masking import Shown
+from pipeline.masking.pixels import image_tokens
 from pipeline.models import Model
 
 
-class Prepared(NamedTuple):
-    """One image's tokens with positions, (prefix + L, D), and the player of each patch token."""
+class Begun(NamedTuple):
+    """An image (C, H, W) and the player of each patch token (L,), on the host."""
+
+    image_CHW: Tensor
+    player_L: Tensor
+
+
+class Embedded(NamedTuple):
+    """One image's tokens with positions, (prefix + L, D), on the device; the player of each patch
+    token there; how many tokens each player holds (N,), float32, whose products are fast."""
 
     tokens_LD: Tensor
     player_L: Tensor
+    held_N: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenDrop:
     """No settings. Needs a plain ViT (ViT, DeiT, AugReg, DINO, CLIP, with or without registers)."""
 
-    def prepare(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Prepared:
-        """Embed the image. Raises UsageError for other models and players that cut patches."""
+    def begin(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Begun:
+        """Raises UsageError for models of other kinds and players that cut patches."""
         vit = _plain_vit(model)
-        player_L = token_players(regions_HW, vit.patch_embed.patch_size)
-        image_BCHW = image_CHW[None].to(model.device, model.dtype, non_blocking=True)
-        tokens_BLD = vit.norm_pre(vit._pos_embed(vit.patch_embed(image_BCHW)))
-        return Prepared(tokens_BLD[0], player_L)
+        return Begun(image_CHW, token_players(regions_HW, vit.patch_embed.patch_size))
 
-    def lengths(self, model: Model, prepared: Prepared, coalitions_CN: Tensor) -> Tensor:
+    def prepare(self, model: Model, begun: Begun) -> Generator[Request, Any, Embedded]:
+        """Embed the image, in one batch with others."""
+        (tokens_LD,) = yield Request(Embed(), Listed([begun.image_CHW]))
+        held_N = begun.player_L.bincount().numpy().astype(np.float32)
+        return Embedded(tokens_LD, to_device(begun.player_L, model.device), held_N)
+
+    def lengths(self, model: Model, prepared: Embedded, coalitions_CN: Tensor) -> int | np.ndarray:
         """Prefix and visible tokens of each row."""
-        visible_CL = coalitions_CN[:, prepared.player_L]
-        return visible_CL.sum(1) + cast(int, model.module.num_prefix_tokens)
+        prefix = int(model.module.num_prefix_tokens)  # type: ignore[arg-type]
+        visible_C = coalitions_CN.numpy() @ prepared.held_N
+        same = (visible_C == visible_C[0]).all()
+        return int(visible_C[0]) + prefix if same else visible_C.astype(int) + prefix
 
-    def logits(self, model: Model, parts: list[Part]) -> Tensor:
+    def encode(self, model: Model, parts: list[Shown]) -> Tensor:
         """Gather the tokens of rows of one length and run the blocks on them."""
         vit: Any = model.module
-        prefix = vit.num_prefix_tokens
-        x_BLD = torch.cat(
-            [
-                prepared.tokens_LD[_places(coalitions_CN, prepared, prefix).to(model.device)]
-                for prepared, coalitions_CN in parts
-            ]
-        )
-        if x_BLD.shape[1] == prefix and vit.global_pool != "token":
+        prefix, first = vit.num_prefix_tokens, parts[0]
+        length = int(first.coalitions_CN[0].numpy() @ first.prepared.held_N)
+        x_BLD = torch.cat([_kept(*part, prefix=prefix, length=length) for part in parts])
+        bare = model.has_features  # else the logits stand in for features
+        if not length and vit.global_pool != "token":
             if vit.attn_pool is not None:
                 raise ValueError("the model has nothing to pool where every patch is dropped")
             # an average over no patches: nothing is seen, so the pooled feature is zero
-            pooled_BD = x_BLD.new_zeros(len(x_BLD), x_BLD.shape[2])
-            return vit.head(vit.head_drop(vit.fc_norm(pooled_BD)))
+            pooled_BD = vit.fc_norm(x_BLD.new_zeros(len(x_BLD), x_BLD.shape[2]))
+            return pooled_BD if bare else vit.head(pooled_BD)
         x_BLD = vit.blocks[:-1](x_BLD)
         last = vit.blocks[-1]
         reads_prefix = vit.global_pool == "token" and vit.attn_pool is None
@@ -67,7 +83,24 @@ class TokenDrop:
             x_BLD = _first_tokens(last, x_BLD, prefix)
         else:
             x_BLD = last(x_BLD)
-        return vit.forward_head(vit.norm(x_BLD))
+        return vit.forward_head(vit.norm(x_BLD), pre_logits=bare)
+
+
+@dataclass(frozen=True)
+class Embed(PerRow):
+    """Tokens with positions (prefix + L, D), on the device, of rows of images (C, H, W)."""
+
+    def lengths(self, model: Model, rows: Listed) -> int:
+        """Those of the image."""
+        return image_tokens(model)
+
+    def launch(self, model: Model, pieces: list[Listed], spent: Spent) -> Tensor:
+        """No forward: the blocks are left out."""
+        vit: Any = model.module
+        images = [to_device(image_CHW, model.device) for piece in pieces for image_CHW in piece]
+        with torch.inference_mode():
+            x_BCHW = torch.stack(images).to(model.dtype)
+            return vit.norm_pre(vit._pos_embed(vit.patch_embed(x_BCHW)))
 
 
 def token_players(regions_HW: Tensor, patch_hw: tuple[int, int]) -> Tensor:
@@ -87,11 +120,19 @@ def token_players(regions_HW: Tensor, patch_hw: tuple[int, int]) -> Tensor:
     return tiles_LP[:, 0]
 
 
-def _places(coalitions_CN: Tensor, prepared: Prepared, prefix: int) -> Tensor:
-    """Which tokens each row keeps, (C, length)."""
-    visible_CL = coalitions_CN[:, prepared.player_L]
-    kept_CL = visible_CL.nonzero()[:, 1].view(len(visible_CL), -1) + prefix
-    return torch.cat([torch.arange(prefix).expand(len(visible_CL), -1), kept_CL], 1)
+def _kept(prepared: Embedded, coalitions_CN: Tensor, *, prefix: int, length: int) -> Tensor:
+    """The tokens that each row keeps, (C, prefix + length, D)."""
+    tokens_LD = prepared.tokens_LD
+    visible_CL = to_device(coalitions_CN, tokens_LD.device)[:, prepared.player_L]
+    if tokens_LD.device.type == "cpu":
+        kept_CL = visible_CL.nonzero()[:, 1].view(len(visible_CL), length)
+    else:  # the same without asking the device how many there are
+        every_CL = torch.arange(visible_CL.shape[1], device=tokens_LD.device).expand_as(visible_CL)
+        slot_CL = torch.where(visible_CL, visible_CL.cumsum(1) - 1, length)
+        kept_CL = every_CL.new_empty(len(visible_CL), length + 1)
+        kept_CL = kept_CL.scatter_(1, slot_CL, every_CL)[:, :length]
+    first_CL = torch.arange(prefix, device=tokens_LD.device).expand(len(visible_CL), -1)
+    return tokens_LD[torch.cat([first_CL, kept_CL + prefix], 1)]
 
 
 def _is_plain(block: Any) -> bool:

@@ -1,89 +1,18 @@
-"""Attribution methods: each explains one image, as a coroutine over a set game or as a heatmap.
+"""Attribution methods: each explains one image, as a coroutine over its set game.
 
-A *set-game method* is a generator: it yields coalitions, a bool tensor (C, N) with True = visible,
-and is sent back their `Outputs`; it returns one `Attribution` per objective. It knows nothing of
-images, batches, devices or Ray, so `play` can drive it on any callable value function.
-
-A *heatmap method* maps a batch of images to importance per pixel; region means make it an order.
+`explain` yields what it asks (`pipeline.game.Ask`: coalitions, or rows for a program such as a
+batch of heatmaps) and returns an `Attribution` for each objective. It knows nothing of batches,
+devices or Ray; `play` drives a method of coalitions on any callable value function.
 """
 
-import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.models import Model
-
-Objective = Literal["insertion", "deletion"]
-OBJECTIVES: tuple[Objective, ...] = ("insertion", "deletion")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """The model's answer to C coalitions, read out for T classes (the target first), on the CPU.
-
-    `logits_CT`, `log_odds_CT` = z_t - logsumexp of all other logits, `prediction_C` = argmax over
-    all `n_classes`. `seconds`: the device time that the answer took.
-    """
-
-    classes: tuple[int, ...]
-    logits_CT: Tensor
-    log_odds_CT: Tensor
-    prediction_C: Tensor
-    seconds: float = 0.0
-    n_classes: int = 0
-
-    @cached_property
-    def value_C(self) -> Tensor:
-        """The value function v: log-odds of the target."""
-        return self.log_odds_CT[:, 0]
-
-    @property
-    def top1_C(self) -> Tensor:
-        """Where the target is the model's prediction."""
-        return self.prediction_C == self.classes[0]
-
-    def __getitem__(self, rows) -> "Outputs":
-        return Outputs(
-            classes=self.classes,
-            logits_CT=self.logits_CT[rows],
-            log_odds_CT=self.log_odds_CT[rows],
-            prediction_C=self.prediction_C[rows],
-        )
-
-    @classmethod
-    def cat(cls, parts: Sequence["Outputs"]) -> "Outputs":
-        """Rows of all parts, in order; all read out for the same classes."""
-        return cls(
-            classes=parts[0].classes,
-            logits_CT=torch.cat([p.logits_CT for p in parts]),
-            log_odds_CT=torch.cat([p.log_odds_CT for p in parts]),
-            prediction_C=torch.cat([p.prediction_C for p in parts]),
-            seconds=sum(p.seconds for p in parts),
-        )
-
-
-def sample_rng(seed: int, key: str, *more: int) -> np.random.Generator:
-    """Randomness that belongs to a sample (and to `more`, a trial), on whichever worker."""
-    return np.random.default_rng([seed, zlib.crc32(key.encode()), *more])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Game:
-    """One image's game: `ends` answers the empty and the full coalition, at no further cost."""
-
-    n_players: int
-    key: str
-    ends: Outputs
-
-    def rng(self, seed: int) -> np.random.Generator:
-        """Randomness that belongs to the sample, whichever worker plays the game."""
-        return sample_rng(seed, self.key)
+from pipeline.game import Ask, Game, Objective, Outputs, drive, toy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,48 +35,35 @@ class Attribution:
     details: dict[str, Any] | None = None
 
 
-Coroutine = Generator[Tensor, Outputs, dict[Objective, Attribution]]
+Explanation = dict[Objective, Attribution]
+Coroutine = Generator[Ask, Any, Explanation]
 
 
-class SetGameMethod(Protocol):
-    """Plays a set game for one image.
+class Method(Protocol):
+    """A frozen dataclass, whose constructor arguments are its settings.
 
-    `objectives` are those that it can serve, `evaluations` the forwards that they will take, and
-    `searches` says whether it sees its own order's curve on the way (`Attribution.path`).
+    `version`: raised by whoever changes what it computes; only its rows are then computed anew.
+    `searches`: whether it sees its own order's curve on the way (`Attribution.path`).
     """
 
-    searches: ClassVar[bool]
+    version: ClassVar[int]
+
+    @property
+    def searches(self) -> bool:
+        """See above."""
+        ...
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """Those that it can serve."""
+        """Those that it serves."""
         ...
 
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
-        """Forwards that these objectives will take together."""
+    def forwards(self, n_players: int) -> int:
+        """At the most, for all objectives together."""
         ...
 
-    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
-        """Play: yield coalitions, be sent Outputs, return an Attribution per objective."""
-        ...
-
-
-class HeatmapMethod(Protocol):
-    """Importance per pixel (B, H, W) for images (B, C, H, W) and their target classes."""
-
-    searches: ClassVar[bool]
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """Those that it can serve."""
-        ...
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
-        """Forwards that these objectives will take together."""
-        ...
-
-    def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
-        """Finite, not constant, at the resolution of the input."""
+    def explain(self, game: Game) -> Coroutine:
+        """Play: yield questions, be sent answers, return an Attribution for each objective."""
         ...
 
 
@@ -156,46 +72,15 @@ def rank(scores_N: Tensor) -> list[int]:
     return torch.argsort(scores_N, descending=True, stable=True).tolist()
 
 
-def from_heatmap(heatmap_HW: Tensor, regions_HW: Tensor, evaluations: int) -> Attribution:
-    """Order of the players by their mean heat. Raises ValueError for a map that ranks nothing."""
-    if not heatmap_HW.isfinite().all():
-        raise ValueError("the heatmap holds NaN or infinite values")
-    if float(heatmap_HW.max()) == float(heatmap_HW.min()):
-        raise ValueError(f"the heatmap is constant ({float(heatmap_HW.max()):g}): it ranks nothing")
-    regions_P = regions_HW.flatten().cpu()
-    heat_P = heatmap_HW.flatten().double().cpu()
-    scores_N = regions_P.bincount(heat_P) / regions_P.bincount()
-    return Attribution(order=rank(scores_N), scores_N=scores_N, evaluations=evaluations)
+def same_for_all(attribution: Attribution, objectives: Sequence[Objective]) -> Explanation:
+    """One order that serves every objective."""
+    return dict.fromkeys(objectives, attribution)
 
 
 def play(
-    method: SetGameMethod,
-    value: Callable[[Tensor], Tensor],
-    n_players: int,
-    *,
-    objectives: Sequence[Objective] | None = None,
-    key: str = "",
-) -> dict[Objective, Attribution]:
-    """Drive a method without a model: `value` maps coalitions (C, N) to values (C,)."""
-
-    def answer(coalitions_CN: Tensor) -> Outputs:
-        value_C1 = torch.as_tensor(value(coalitions_CN)).double()[:, None]
-        prediction_C = (value_C1[:, 0] <= 0).long()  # class 0, the target, wins where v > 0
-        return Outputs(
-            classes=(0,), logits_CT=value_C1, log_odds_CT=value_C1, prediction_C=prediction_C
-        )
-
-    ends = answer(torch.stack([torch.zeros(n_players).bool(), torch.ones(n_players).bool()]))
-    game = Game(n_players=n_players, key=key, ends=ends)
-    return drive(method.explain(game, objectives or method.objectives), answer)
-
-
-def drive(coroutine: Generator[Tensor, Any, Any], answer: Callable[[Tensor], Outputs]) -> Any:
-    """Answer whatever a coroutine of coalitions asks for; returns what it returns."""
-    reply = None
-    while True:
-        try:
-            coalitions_CN = coroutine.send(reply)
-        except StopIteration as stop:
-            return stop.value
-        reply = answer(coalitions_CN)
+    method: Method, value: Callable[[Tensor], Any], n_players: int, *, key: str = ""
+) -> Mapping[Objective, Attribution]:
+    """Drive a method without a model: `value` maps coalitions (C, N) to values (C,), the log-odds
+    of the target, or to `Outputs`."""
+    game, answer = toy(value, n_players, key=key)
+    return drive(method.explain(game), answer)

@@ -6,14 +6,16 @@ with d(b) = z(V) - z(V - b)); among all where there is none. B: while t is the p
 player whose loss lowers v_t most. Players of phase B carry t.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 
-from pipeline.methods import Attribution, Coroutine, Game, Objective, Outputs
-from pipeline.methods.moxi import first_best, toggled
+from pipeline.game import Coalitions, Game, Objective, Outputs
+from pipeline.methods import Attribution, Coroutine
+from pipeline.scores.target import TIES
+from pipeline.searches import first_best, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,38 +27,37 @@ class ClassTargeted:
     The order is A, then B.
     """
 
-    searches: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+    searches = True
+    objectives: ClassVar[tuple[Objective, ...]] = ("deletion",)
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """Players are hidden."""
-        return ("deletion",)
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """At most n(n+1)/2: step k scores the players that are still visible."""
         return n_players * (n_players + 1) // 2
 
-    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
+    def explain(self, game: Game) -> Coroutine:
         """Hide players until t falls, or none is left."""
-        hidden_N = torch.zeros(game.n_players, dtype=torch.bool)
+        hidden_N = np.zeros(game.n_players, dtype=bool)
+        tie = TIES["log_odds"]
         now = game.ends[1:]
         order: list[int] = []
         path: list[Outputs] = []
         evaluations = phase_a = without_candidate = 0
         reached = bool(now.top1_C[0])
         while len(order) < game.n_players and (not reached or bool(now.top1_C[0])):
-            visible = (~hidden_N).nonzero().flatten()
-            outputs = yield toggled(hidden_N, visible, "deletion")
+            visible = np.flatnonzero(~hidden_N)
+            outputs = yield Coalitions(~joined(hidden_N, visible))
             evaluations += len(visible)
             if reached:
-                best = first_best(-outputs.value_C)
+                best = first_best(-outputs.value_C, tie)
             else:
                 target_C = now.logits_CT[0, 0] - outputs.logits_CT[:, 0]
                 rival_C = now.logits_CT[0, 1] - outputs.logits_CT[:, 1]
                 fits_C = (rival_C > 0) & (target_C < 0)
                 without_candidate += int(not fits_C.any())
                 fall_C = rival_C - target_C
-                best = first_best(fall_C.where(fits_C, -torch.inf) if fits_C.any() else fall_C)
+                fall_C = fall_C.where(fits_C, -torch.inf) if fits_C.any() else fall_C
+                best = first_best(fall_C, tie)
                 phase_a += 1
             order.append(int(visible[best]))
             hidden_N[visible[best]] = True

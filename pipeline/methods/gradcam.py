@@ -4,7 +4,7 @@ relu(sum_k w_k A_k): the last feature map A, each channel weighted by the mean g
 target's logit. On a Vision Transformer A is the patch tokens on their grid.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchcam.methods import GradCAM
 
-from pipeline.methods import OBJECTIVES, Objective
+from pipeline.game import OBJECTIVES, Game
+from pipeline.methods import Coroutine
+from pipeline.methods.heatmaps import by_heat
 from pipeline.models import Model
 
 FACTORS = (0.9, 1.0, 1.1)
@@ -31,16 +33,17 @@ class GradCam:
     eigen_smooth: bool = False
     aug_smooth: bool = False
 
-    searches: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    searches = False
+    objectives = OBJECTIVES
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """One order serves both."""
-        return OBJECTIVES
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """Forwards, each with one backward."""
         return 2 * len(FACTORS) if self.aug_smooth else 1
+
+    def explain(self, game: Game) -> Coroutine:
+        """Players by their mean heat."""
+        return (yield from by_heat(self, game))
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """Maps (B, H, W), bilinear from the layer's resolution, 0 to 1."""

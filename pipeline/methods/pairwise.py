@@ -5,14 +5,14 @@ I_d(i, j) = [v(N) - v(N-i) - v(N-j) + v(N-ij)] / (n - 1) (MoXI, Sec. 3). n(n-1)/
 each objective, beside the two end points.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from pipeline.methods import OBJECTIVES, Attribution, Coroutine, Game, Objective, rank
-from pipeline.methods.moxi import toggled
+from pipeline.game import OBJECTIVES, Coalitions, Game
+from pipeline.methods import Attribution, Coroutine, Explanation, rank
+from pipeline.methods.moxi_minus import singles
 
 ROWS_PER_QUERY = 4096
 
@@ -25,33 +25,29 @@ class Pairwise:
     and half of each of its joint effects (the Shapley value of that game).
     """
 
-    searches: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    searches = False
+    objectives = OBJECTIVES
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """A matrix for each."""
-        return OBJECTIVES
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """n singles and n(n-1)/2 pairs for each objective."""
-        return (n_players + n_players * (n_players - 1) // 2) * len(objectives)
+        return 2 * (n_players + n_players * (n_players - 1) // 2)
 
-    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
+    def explain(self, game: Game) -> Coroutine:
         """Singles first, then all pairs, in queries of bounded size."""
         n = game.n_players
         empty, full = game.ends.value_C.double()
         one, other = torch.triu_indices(n, n, 1)
-        found: dict[Objective, Attribution] = {}
-        for objective in objectives:
-            nobody_N = torch.zeros(n, dtype=torch.bool)
-            outputs = yield toggled(nobody_N, torch.arange(n), objective)
+        found: Explanation = {}
+        for objective in self.objectives:
+            outputs = yield Coalitions(singles(n, objective))
             single_N = outputs.value_C.double()
             parts = []
             for i, j in zip(one.split(ROWS_PER_QUERY), other.split(ROWS_PER_QUERY), strict=True):
                 both_CN = torch.zeros(len(i), n, dtype=torch.bool)
                 both_CN[torch.arange(len(i)), i] = True
                 both_CN[torch.arange(len(i)), j] = True
-                outputs = yield both_CN if objective == "insertion" else ~both_CN
+                outputs = yield Coalitions(both_CN if objective == "insertion" else ~both_CN)
                 parts.append(outputs.value_C.double())
             start = empty if objective == "insertion" else full
             joint_P = torch.cat(parts) - single_N[one] - single_N[other] + start

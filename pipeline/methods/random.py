@@ -1,30 +1,27 @@
 """A random order: the control that every method must beat."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.methods import OBJECTIVES, Attribution, Coroutine, Game, Objective
+from pipeline.game import OBJECTIVES, Game
+from pipeline.methods import Attribution, Coroutine, same_for_all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Random:
     """Uniform over orders; the same for the same `seed` and sample key."""
 
-    searches: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    searches = False
+    objectives = OBJECTIVES
     seed: int = 0
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """One order serves both."""
-        return OBJECTIVES
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """None."""
         return 0
 
-    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
+    def explain(self, game: Game) -> Coroutine:
         """No forwards."""
         order = game.rng(self.seed).permutation(game.n_players).tolist()
-        return dict.fromkeys(objectives, Attribution(order=order, evaluations=0))
-        yield  # a coroutine that asks nothing
+        yield from ()
+        return same_for_all(Attribution(order=order, evaluations=0), self.objectives)

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from pipeline import UsageError
-from pipeline.methods import OBJECTIVES, Objective
+from pipeline.game import OBJECTIVES, Game
+from pipeline.methods import Coroutine
+from pipeline.methods.heatmaps import by_heat
 from pipeline.models import Model
 
 
@@ -27,16 +29,17 @@ class Rollout:
     Where the head does not read the class token, the mean row of the tokens that it pools counts.
     """
 
-    searches: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    searches = False
+    objectives = OBJECTIVES
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """One order serves both."""
-        return OBJECTIVES
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """One forward."""
         return 1
+
+    def explain(self, game: Game) -> Coroutine:
+        """Players by their mean heat."""
+        return (yield from by_heat(self, game))
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """Maps (B, H, W), constant on each patch, maximum 1. Raises UsageError for other models."""

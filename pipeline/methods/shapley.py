@@ -9,7 +9,6 @@ code of MoXI, CVPR 2024), the third by ShapleyPermutation (Castro et al. 2009; r
 Mitchell et al., JMLR 2022). The ends v(empty) and v(N) are the game's and cost nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 from typing import ClassVar
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor
 
 from pipeline import UsageError
-from pipeline.methods import OBJECTIVES, Attribution, Coroutine, Game, Objective, rank
+from pipeline.game import OBJECTIVES, Coalitions, Game
+from pipeline.methods import Attribution, Coroutine, Explanation, rank, same_for_all
 
 MAX_EXACT = 16
 """Most players whose 2^n coalitions are all evaluated."""
@@ -37,7 +37,9 @@ class ShapleyMoxi:
     is over the other sizes: it tends to (n phi_i - [v(N) - v(N \\ i)]) / (n - 1), not to phi_i.
     """
 
-    searches: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    searches = False
+    objectives = OBJECTIVES
     rounds: int = 200
     seed: int = 0
 
@@ -45,16 +47,11 @@ class ShapleyMoxi:
         if self.rounds < 1:
             raise UsageError(f"rounds={self.rounds}: use at least 1")
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """One order serves both."""
-        return OBJECTIVES
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """2n a round: each player's coalition without and with it."""
         return 2 * n_players * self.rounds
 
-    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
+    def explain(self, game: Game) -> Coroutine:
         """Ask for one round at a time."""
         n, rng = game.n_players, game.rng(self.seed)
         total_N = torch.zeros(n, dtype=torch.float64)
@@ -62,10 +59,10 @@ class ShapleyMoxi:
             size = int((n - 1) * rng.random())
             without_NN = coalitions_of_others(n, size, rng)
             with_NN = without_NN | torch.eye(n, dtype=torch.bool)
-            outputs = yield torch.cat([without_NN, with_NN])
+            outputs = yield Coalitions(torch.cat([without_NN, with_NN]))
             without_N, with_N = outputs.value_C.double().split(n)
             total_N += with_N - without_N
-        return _result(total_N / self.rounds, self.evaluations(n, objectives), objectives)
+        return _result(total_N / self.rounds, self.forwards(n))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +73,9 @@ class ShapleyPermutation:
     order and its reverse suffice for a game without interactions of three players or more.
     """
 
-    searches: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    searches = False
+    objectives = OBJECTIVES
     permutations: int = 50
     antithetic: bool = True
     seed: int = 0
@@ -90,16 +89,11 @@ class ShapleyPermutation:
                 "use an even number or antithetic=false"
             )
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """One order serves both."""
-        return OBJECTIVES
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """n - 1 a permutation."""
         return (n_players - 1) * self.permutations
 
-    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
+    def explain(self, game: Game) -> Coroutine:
         """Ask for one permutation, or one pair, at a time."""
         n, rng = game.n_players, game.rng(self.seed)
         ends_E = game.ends.value_C.double()
@@ -110,24 +104,21 @@ class ShapleyPermutation:
             walks = [walk_N, walk_N.flip(0)] if self.antithetic else [walk_N]
             inner_CN = torch.cat([proper_prefixes(walk_N) for walk_N in walks])
             # a lone player has nothing between the ends
-            inner_C = (yield inner_CN).value_C.double() if n > 1 else ends_E[:0]
+            inner_C = (yield Coalitions(inner_CN)).value_C.double() if n > 1 else ends_E[:0]
             for walk_N, part_C in zip(walks, inner_C.chunk(len(walks)), strict=True):
                 total_N[walk_N] += torch.cat([empty, part_C, full]).diff()
-        return _result(total_N / self.permutations, self.evaluations(n, objectives), objectives)
+        return _result(total_N / self.permutations, self.forwards(n))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapleyExact:
     """The definition itself, for at most 16 players."""
 
-    searches: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    searches = False
+    objectives = OBJECTIVES
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """One order serves both."""
-        return OBJECTIVES
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """2^n - 2. Raises UsageError, a ValueError, for more than 16 players."""
         if n_players > MAX_EXACT:
             raise UsageError(
@@ -136,20 +127,20 @@ class ShapleyExact:
             )
         return 2**n_players - 2
 
-    def explain(self, game: Game, objectives: Sequence[Objective]) -> Coroutine:
+    def explain(self, game: Game) -> Coroutine:
         """Ask for all coalitions, in chunks; bit i of a coalition's number is player i.
 
         Raises UsageError, a ValueError, for more than 16 players.
         """
         n = game.n_players
-        evaluations = self.evaluations(n, objectives)
+        evaluations = self.forwards(n)
         coalition_M = torch.arange(2**n)
         member_MN = (coalition_M[:, None] >> torch.arange(n)) & 1 == 1
         value_M = torch.empty(2**n, dtype=torch.float64)
         value_M[[0, -1]] = game.ends.value_C.double()
         for start in range(1, 2**n - 1, CHUNK):
             chunk = slice(start, min(start + CHUNK, 2**n - 1))
-            value_M[chunk] = (yield member_MN[chunk]).value_C.double()
+            value_M[chunk] = (yield Coalitions(member_MN[chunk])).value_C.double()
         weight_S = torch.tensor([1 / (n * comb(n - 1, s)) for s in range(n)], dtype=torch.float64)
         size_M = member_MN.sum(1)
         scores_N = torch.empty(n, dtype=torch.float64)
@@ -157,7 +148,7 @@ class ShapleyExact:
             without = coalition_M[~member_MN[:, player]]
             gains = value_M[without + 2**player] - value_M[without]
             scores_N[player] = weight_S[size_M[without]] @ gains
-        return _result(scores_N, evaluations, objectives)
+        return _result(scores_N, evaluations)
 
 
 def coalitions_of_others(n_players: int, size: int, rng: np.random.Generator) -> Tensor:
@@ -173,8 +164,6 @@ def proper_prefixes(walk_N: Tensor) -> Tensor:
     return walk_N.argsort() < torch.arange(1, len(walk_N))[:, None]
 
 
-def _result(
-    scores_N: Tensor, evaluations: int, objectives: Sequence[Objective]
-) -> dict[Objective, Attribution]:
+def _result(scores_N: Tensor, evaluations: int) -> Explanation:
     attribution = Attribution(order=rank(scores_N), scores_N=scores_N, evaluations=evaluations)
-    return dict.fromkeys(objectives, attribution)
+    return same_for_all(attribution, OBJECTIVES)

@@ -22,16 +22,17 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import interpolate
 from torchvision.transforms.functional import gaussian_blur
 
 from pipeline import UsageError
-from pipeline.methods import OBJECTIVES, Objective
+from pipeline.game import OBJECTIVES, Game
+from pipeline.methods import Coroutine
+from pipeline.methods.heatmaps import by_heat
+from pipeline.methods.undesirable_loss import Loss
 from pipeline.models import Model
 
 Anchor = Literal["none", "others", "target"]
-ROOM = {"tv": 1e-8, "norm": 1e-12}
-"""Added under roots for their gradients, which at 0 are infinite; values go without it."""
 FEWEST = 4
 """Rows that a batch is filled up to."""
 
@@ -73,7 +74,9 @@ class Undesirable:
     align_corners: bool = True
     seed: int = 0
 
-    searches: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    searches = False
+    objectives = OBJECTIVES
 
     def __post_init__(self):
         for name in ("anchor", "decay", "reduction", "tv", "norm", "score", "start"):
@@ -94,12 +97,7 @@ class Undesirable:
             if not 0 <= getattr(self, name) < inf:
                 raise UsageError(f"{name}={getattr(self, name)}: give 0 or more")
 
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """As a heatmap: one order for both, the pixels that are best kept first."""
-        return OBJECTIVES
-
-    def evaluations(self, n_players: int, objectives: Sequence[Objective]) -> int:
+    def forwards(self, n_players: int) -> int:
         """A forward a step, each with one backward; the plain image and the last mask besides."""
         return self.steps + 2
 
@@ -107,6 +105,10 @@ class Undesirable:
     def batch(self) -> "Undesirable":
         """Variants with the same `batch` can share one: weights and anchor are each row's own."""
         return replace(self, anchor="none", gamma=0.0, tv_weight=0.0, l1_weight=0.0)
+
+    def explain(self, game: Game) -> Coroutine:
+        """Players by their mean heat."""
+        return (yield from by_heat(self, game))
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """M' (B, H, W): the most undesirable pixels are the least important."""
@@ -173,46 +175,48 @@ def optimise(
     `spent` is told of every batch of forwards. The model must compute in fp32.
     """
     how, rows = variants[0].batch, len(images_BCHW)
-    if rows < FEWEST and model.device.type == "cpu":
-        more = [0] * (FEWEST - rows)
-        found = optimise(
-            model,
-            torch.cat([images_BCHW, images_BCHW[more]]),
-            [*targets, *(targets[i] for i in more)],
-            [*variants, *(variants[i] for i in more)],
-            [*seeds, *(seeds[i] for i in more)],
-            lambda forwards: spent(rows),
-        )
-        return Masks(*(tensor[:rows] for tensor in found))
     if any(variant.batch != how for variant in variants):
         raise ValueError("variants of one batch may differ in anchor and weights only")
     if model.dtype != torch.float32:
         raise ValueError("masks are optimised in fp32; use engine.precision=fp32")
-    device = model.device
-    images_BCHW = images_BCHW.to(device)
+    filled = max(rows, FEWEST) if model.device.type == "cpu" else rows
+    every = [i % rows for i in range(filled)]  # the first ones again
+    found = _descended(
+        model,
+        images_BCHW.to(model.device)[every],
+        [targets[i] for i in every],
+        [variants[i] for i in every],
+        [seeds[i] for i in every],
+        lambda: spent(rows),
+    )
+    return Masks(*(tensor[:rows] for tensor in found))
+
+
+def _descended(
+    model: Model,
+    images_BCHW: Tensor,
+    targets: Sequence[int],
+    variants: Sequence[Undesirable],
+    seeds: Sequence[int],
+    passed: Callable[[], None],
+) -> Masks:
+    """All steps of Adam; `passed` is told of every forward of the batch."""
+    how = variants[0].batch
     blurred_BCHW = how.blur(images_BCHW)
-    randoms = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-    mask_Bcc = torch.ones(rows, how.cells, how.cells, device=device)
-    if how.start == "uniform":
-        drawn = [torch.rand(how.cells, how.cells, generator=g, device=device) for g in randoms]
-        mask_Bcc = 0.9 + 0.1 * torch.stack(drawn)
+    randoms = [torch.Generator(model.device).manual_seed(seed) for seed in seeds]
+    mask_Bcc = _start(how, randoms)
     with torch.no_grad():
         plain_BK = model.module(images_BCHW)
-    spent(rows)
-    loss_of = _Loss(variants, targets, plain_BK)
+    passed()
+    loss_of = Loss(variants, targets, plain_BK)
     ones_B = loss_of(torch.ones_like(mask_Bcc), plain_BK)
-    best = _Best(mask_Bcc)
-    losses = []
+    best, losses = _Best(mask_Bcc), []
     mask_Bcc.requires_grad_(True)
     adam = torch.optim.Adam([mask_Bcc], lr=how.rate)
     for step in range(how.steps):
         with torch.enable_grad():
             seen_BCHW = how.perturb(images_BCHW, blurred_BCHW, mask_Bcc)
-            if how.noise:
-                shape = seen_BCHW.shape[1:]
-                noise = [torch.randn(shape, generator=g, device=device) for g in randoms]
-                seen_BCHW = seen_BCHW + how.noise * torch.stack(noise)
-            loss_B = loss_of(mask_Bcc, model.module(seen_BCHW))
+            loss_B = loss_of(mask_Bcc, model.module(_noisy(how, seen_BCHW, randoms)))
             mask_Bcc.grad = None
             loss_B.sum().backward()
         best.offer(step, mask_Bcc.detach(), loss_B.detach())
@@ -222,7 +226,7 @@ def optimise(
         adam.step()
         with torch.no_grad():
             mask_Bcc.clamp_(0, 1)
-        spent(rows)
+        passed()
     mask_Bcc = mask_Bcc.detach()
     with torch.no_grad():
         logits_BK = model.module(how.perturb(images_BCHW, blurred_BCHW, mask_Bcc))
@@ -230,19 +234,27 @@ def optimise(
         if how.noise:  # the least noisy loss may owe it to its noise
             seen_BCHW = how.perturb(images_BCHW, blurred_BCHW, best.mask_Bcc)
             best.loss_B = loss_of(best.mask_Bcc, model.module(seen_BCHW))
-    spent(rows)
+    passed()
     best.offer(how.steps, mask_Bcc, final_B)
-    return Masks(
-        mask_Bcc=mask_Bcc,
-        best_Bcc=best.mask_Bcc,
-        best_B=best.loss_B,
-        step_B=best.step_B,
-        loss_BT=torch.stack(losses, 1),
-        final_B=final_B,
-        ones_B=ones_B,
-        plain_BK=plain_BK,
-        logits_BK=logits_BK,
-    )
+    loss_BT = torch.stack(losses, 1)
+    found = (best.mask_Bcc, best.loss_B, best.step_B, loss_BT, final_B, ones_B, plain_BK, logits_BK)
+    return Masks(mask_Bcc, *found)
+
+
+def _start(how: Undesirable, randoms: list[torch.Generator]) -> Tensor:
+    shape, device = (how.cells, how.cells), randoms[0].device
+    if how.start == "ones":
+        return torch.ones(len(randoms), *shape, device=device)
+    drawn = [torch.rand(shape, generator=random, device=device) for random in randoms]
+    return 0.9 + 0.1 * torch.stack(drawn)
+
+
+def _noisy(how: Undesirable, seen_BCHW: Tensor, randoms: list[torch.Generator]) -> Tensor:
+    if not how.noise:
+        return seen_BCHW
+    shape, device = seen_BCHW.shape[1:], seen_BCHW.device
+    noise = [torch.randn(shape, generator=random, device=device) for random in randoms]
+    return seen_BCHW + how.noise * torch.stack(noise)
 
 
 class _Best:
@@ -258,57 +270,3 @@ class _Best:
         self.mask_Bcc = torch.where(better_B[:, None, None], mask_Bcc, self.mask_Bcc)
         self.loss_B = torch.where(better_B, loss_B, self.loss_B)
         self.step_B = self.step_B.masked_fill(better_B, step)
-
-
-class _Loss:
-    """Each row's loss, (B,), for masks and the logits that they lead to."""
-
-    def __init__(self, variants: Sequence[Undesirable], targets: Sequence[int], plain_BK: Tensor):
-        device, self.how = plain_BK.device, variants[0]
-        self.target_B1 = torch.tensor(targets, device=device)[:, None]
-        self.plain_BK = plain_BK
-
-        def each(value: Callable[[Undesirable], float]) -> Tensor:
-            return torch.tensor([float(value(v)) for v in variants], device=device)
-
-        self.tv_B = each(lambda v: v.tv_weight)
-        self.l1_B = each(lambda v: v.l1_weight)
-        self.others_B = each(lambda v: v.gamma * (v.anchor == "others"))
-        self.own_B = each(lambda v: v.gamma * (v.anchor == "target"))
-        self.constant_B = each(lambda v: v.anchor == "target" and v.score == "probability")
-
-    def __call__(self, mask_Bcc: Tensor, logits_BK: Tensor) -> Tensor:
-        score_B = logits_BK.log_softmax(1).gather(1, self.target_B1)[:, 0]
-        if self.how.score == "probability":
-            score_B = score_B.exp()
-        total_B = self.constant_B - score_B + self._regulariser(mask_Bcc)
-        change_BK = logits_BK - self.plain_BK
-        own_B = change_BK.gather(1, self.target_B1)[:, 0]
-        total_B = total_B + self.own_B * _root(own_B**2, 2.0, ROOM["norm"])
-        return total_B + self.others_B * self._others(change_BK, own_B)
-
-    def _regulariser(self, mask_Bcc: Tensor) -> Tensor:
-        beta = self.how.beta
-        # forward differences, 0 beyond the last row and column
-        dx_Bcc = pad(mask_Bcc.diff(dim=2), (0, 1)).abs() ** beta
-        dy_Bcc = pad(mask_Bcc.diff(dim=1), (0, 0, 0, 1)).abs() ** beta
-        root = self.how.tv == "root"
-        tv_Bcc = dx_Bcc + dy_Bcc
-        tv_Bcc = _root(tv_Bcc, beta, ROOM["tv"]) if root else tv_Bcc
-        blurred_Bcc = (1 - mask_Bcc).abs()
-        terms_Bcc = self.tv_B[:, None, None] * tv_Bcc + self.l1_B[:, None, None] * blurred_Bcc
-        return terms_Bcc.mean((1, 2)) if self.how.reduction == "mean" else terms_Bcc.sum((1, 2))
-
-    def _others(self, change_BK: Tensor, own_B: Tensor) -> Tensor:
-        others = change_BK.shape[1] - 1
-        if self.how.norm == "mean":
-            mean_B = (change_BK.sum(1) - own_B) / others
-            return _root(mean_B**2, 2.0, ROOM["norm"])
-        zeroed_BK = change_BK.scatter(1, self.target_B1, 0.0)
-        return _root((zeroed_BK**2).sum(1) / others, 2.0, ROOM["norm"])
-
-
-def _root(x: Tensor, degree: float, room: float) -> Tensor:
-    """x ** (1 / degree), with the gradient of (x + room) ** (1 / degree): finite at 0."""
-    smooth = (x + room) ** (1 / degree)
-    return smooth + (x ** (1 / degree) - smooth).detach()

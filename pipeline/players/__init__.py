@@ -1,18 +1,46 @@
 """Players: how an image is cut into regions.
 
-A players object is called with one normalised image (C, H, W) and returns `regions_HW`, an int64
-tensor that gives each pixel its player, 0 to n - 1, every player with at least one pixel.
+A players object is called with a `View` of one image and, where it names a `prior`, that method's
+heat; it returns `regions_HW`, an int64 tensor that gives each pixel its player, 0 to n - 1, every
+player with at least one pixel. n may differ from image to image.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
+
+from pipeline.data import Sample
+
+
+class View:
+    """One image as the model sees it: normalised `image_CHW`, and `pixels_HWC`, uint8 RGB.
+
+    `sample`: where it comes from, None for an image that comes from nowhere.
+    """
+
+    def __init__(
+        self, image_CHW: Tensor, preprocessing: Mapping[str, Any], sample: Sample | None = None
+    ):
+        self.image_CHW = image_CHW
+        self.sample = sample
+        self._preprocessing = preprocessing
+
+    @cached_property
+    def pixels_HWC(self) -> np.ndarray:
+        """Normalisation undone."""
+        mean, std = (np.asarray(self._preprocessing[k], np.float32) for k in ("mean", "std"))
+        pixels_HWC = self.image_CHW.float().permute(1, 2, 0).numpy() * std + mean
+        return (pixels_HWC * 255).round().clip(0, 255).astype(np.uint8)
 
 
 class Players(Protocol):
     """See the module's docstring."""
 
-    def __call__(self, image_CHW: Tensor) -> Tensor:
+    def __call__(self, view: View, heat_HW: Tensor | None = None) -> Tensor:
         """Cut one image."""
         ...
 
@@ -20,3 +48,8 @@ class Players(Protocol):
 def fractions(regions_HW: Tensor) -> Tensor:
     """Share of the image's pixels that each player holds, float64 (N,)."""
     return regions_HW.flatten().bincount().double() / regions_HW.numel()
+
+
+def blank(preprocessing: Mapping[str, Any]) -> View:
+    """A grey image of the model's size, to try settings on."""
+    return View(torch.zeros(preprocessing["input_size"]), preprocessing)

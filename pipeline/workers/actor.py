@@ -12,22 +12,23 @@ from typing import Any
 import ray
 import torch
 
-from pipeline import config
-from pipeline.data import SampleRef
+from pipeline import studies
+from pipeline.build import provenance
 from pipeline.engine import Counters, Engine
-from pipeline.results import Run
-from pipeline.work import Wanted
+from pipeline.rows import RunDir
+from pipeline.work import Known, Row
+from pipeline.workers.lease import Lease
 
 
 class Worker:
     """Evaluates images leased to it, as many at a time as its engine can batch."""
 
-    def __init__(self, settings: Mapping[str, Any], threads: int):
+    def __init__(self, study: str, settings: Mapping[str, Any], threads: int):
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         torch.set_num_threads(threads)
-        self.work = config.build(settings, device)
-        self.metadata = config.provenance(settings, self.work)
-        self.run = Run(settings["out"], self.work.kind)
+        self.work = studies.build(study, settings, device)
+        self.metadata = provenance(settings, self.work)
+        self.run = RunDir(settings["out"], self.work.kind)
         self.engine = Engine(
             self.work.model, tokens_per_batch=settings["engine"]["tokens_per_batch"]
         )
@@ -40,18 +41,23 @@ class Worker:
         """Images that this actor wants in flight."""
         self.work.check()
         fixed = self.settings["engine"]["images_in_flight"]
-        return fixed or self.engine.window(*self.work.first_query())
+        return fixed or self.engine.window(*self.work.first_request())
 
-    async def evaluate(self, ref: SampleRef, wanted: Wanted) -> tuple[str, int]:
-        """Compute and stage one image's rows; returns the staged file and the rows that failed."""
+    async def evaluate(self, lease: Lease) -> tuple[str, int]:
+        """Compute and stage one image's rows; returns the staged file and the rows that failed.
+
+        Raises where they cannot be committed.
+        """
+        ref, wanted = lease.ref, lease.wanted
         loop = asyncio.get_running_loop()
+        known = await asyncio.to_thread(self._known, lease) if lease.known else {}
         try:
-            sample, image_CHW = await asyncio.to_thread(self.work.read, ref)
+            ready = await asyncio.to_thread(self.work.read, ref, wanted, known)
         except Exception as error:
             rows = self.work.failures(ref.shard, ref.key, wanted, error)
         else:
             future = loop.create_future()
-            self.inbox.put((self.work.explain(sample, image_CHW, wanted), loop, future))
+            self.inbox.put((self.work.explain(ready, wanted, known), loop, future))
             rows = await future
         name = await asyncio.to_thread(self.run.stage, rows, self.metadata)
         return name, sum(row["status"] != "ok" for row in rows)
@@ -59,6 +65,18 @@ class Worker:
     async def counters(self) -> Counters:
         """What the engine has spent."""
         return self.engine.counters
+
+    def _known(self, lease: Lease) -> Known:
+        """Earlier rows whose orders are those that are wanted."""
+        prints, facet_of = self.work.order_fingerprints, self.work.kind.facet
+        found: dict[tuple[str, Any], Row] = {}
+        for part in set(lease.known.values()):
+            rows = self.run.read_rows(part, shard=lease.ref.shard, key=lease.ref.key, status="ok")
+            orders = {(row["order_fingerprint"], row[facet_of]): row for row in rows}
+            for (method, facet), where in lease.known.items():
+                if where == part:
+                    found[method, facet] = orders[prints[method], facet]
+        return found
 
     def _work(self, threads: int) -> None:
         torch.set_num_threads(threads)  # OpenMP's setting belongs to the thread

@@ -1,0 +1,128 @@
+"""What `explain` and `judge` return: orders, curves, areas, and a picture of them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.game import Objective
+from pipeline.methods import Attribution
+
+HEAT = matplotlib.colormaps["turbo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Of one image: arrays over the G points of the curve. `auc_*`: trapezoids over `fraction`;
+    `flip`: first k at which the target becomes (insertion) or stops being the prediction."""
+
+    fraction: np.ndarray
+    probability: np.ndarray
+    log_odds: np.ndarray
+    top1: np.ndarray
+    auc_probability: float
+    auc_top1: float
+    flip: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """B images explained. Lists hold an item an image; a dict of them has an item an objective.
+
+    `pixels`: uint8 (H, W, C) as the model sees them; `regions`: the player of each pixel (H, W).
+    """
+
+    pixels: Sequence[np.ndarray]
+    regions: Sequence[np.ndarray]
+    attributions: Sequence[Mapping[Objective, Attribution]]
+    curves: Sequence[Mapping[Objective, Curve]]
+    prediction: Sequence[int]
+    target: Sequence[int]
+    forwards: int
+
+    @property
+    def objective(self) -> Objective:
+        """The first that the method serves, of which the properties below speak."""
+        return next(iter(self.attributions[0]))
+
+    @property
+    def order(self) -> list[list[int]]:
+        """Players of each image, most important first."""
+        return [found[self.objective].order for found in self.attributions]
+
+    @property
+    def scores(self) -> list[np.ndarray]:
+        """Importance per player (N,): the method's own, or else n - k for the k-th pick, over n."""
+        return [self._scores(i) for i in range(len(self.pixels))]
+
+    @property
+    def heat_BHW(self) -> np.ndarray:
+        """Each pixel's player's score."""
+        pairs = zip(self.scores, self.regions, strict=True)
+        return np.stack([scores_N[regions_HW] for scores_N, regions_HW in pairs])
+
+    @property
+    def curve(self) -> list[Curve]:
+        """Of `objective`; `curves` holds those of all."""
+        return [curves[self.objective] for curves in self.curves]
+
+    @property
+    def auc(self) -> np.ndarray:
+        """Area under each image's probability curve, (B,)."""
+        return np.array([curve.auc_probability for curve in self.curve])
+
+    def figure(self) -> Figure:
+        """A row an image: what the model sees, the heat over it, the curves."""
+        rows = len(self.pixels)
+        figure = Figure(figsize=(9.0, 2.9 * rows), layout="constrained")
+        for i, (photo, over, plot) in enumerate(figure.subplots(rows, 3, squeeze=False)):
+            photo.imshow(self.pixels[i])
+            photo.set_title(f"predicted {self.prediction[i]}, explained {self.target[i]}")
+            over.imshow(_overlay(self.pixels[i], self.heat_BHW[i]))
+            over.set_title("first picks are red")
+            for axes in (photo, over):
+                axes.set_axis_off()
+            for objective, curve in self.curves[i].items():
+                label = f"{objective}, AUC {curve.auc_probability:.3f}"
+                plot.plot(curve.fraction, curve.probability, lw=1.8, label=label)
+            plot.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="fraction of pixels")
+            plot.set_title("probability of the target")
+            plot.legend(fontsize=8, frameon=False)
+            plot.grid(alpha=0.25)
+        return figure
+
+    def show(self) -> "Explained":
+        """Display the figure where there is a notebook, else open it as a picture."""
+        try:
+            from IPython.display import Image as Shown  # type: ignore[import-not-found]
+            from IPython.display import display  # type: ignore[import-not-found]
+        except ImportError:
+            from PIL import Image
+
+            Image.open(io.BytesIO(self._repr_png_())).show()
+        else:
+            display(Shown(self._repr_png_()))
+        return self
+
+    def _repr_png_(self) -> bytes:
+        """The figure, as notebooks ask for it."""
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        return buffer.getvalue()
+
+    def _scores(self, i: int) -> np.ndarray:
+        found, n_players = self.attributions[i][self.objective], int(self.regions[i].max()) + 1
+        if found.scores_N is not None:
+            return found.scores_N.float().numpy()
+        scores_N = np.zeros(n_players, dtype=np.float32)
+        scores_N[found.order] = 1 - np.arange(len(found.order)) / n_players
+        return scores_N
+
+
+def _overlay(pixels_HWC: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
+    low, high = float(heat_HW.min()), float(heat_HW.max())
+    level_HW = (heat_HW - low) / max(high - low, 1e-12)
+    return (0.5 * pixels_HWC / 255 + 0.5 * HEAT(level_HW)[..., :3]).clip(0, 1)

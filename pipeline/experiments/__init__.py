@@ -1,0 +1,1 @@
+"""Experiments with data and models of their own; they import the core, never the reverse."""

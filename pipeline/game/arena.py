@@ -1,0 +1,131 @@
+"""Where one image's games are played: what its coroutines ask becomes requests to the engine."""
+
+from collections.abc import Generator
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.engine import Reply, Request
+from pipeline.game import TOP, Ask, Coalitions, Game, Outputs, Reads
+from pipeline.game.sets import Hands, SetGame
+from pipeline.masking import Masking
+from pipeline.models import Model
+from pipeline.players import fractions
+
+T = TypeVar("T")
+Turn = Generator[Request, Reply, T]
+
+
+class Arena:
+    """One image, cut into players. `classes` are read out, the target first: `meet` sets them.
+
+    `begun`: what maskings have made of the image beforehand, on another thread.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        image_CHW: Tensor,
+        regions_HW: Tensor,
+        key: str,
+        begun: dict[Masking, Any] | None = None,
+    ):
+        self.model = model
+        self.image_CHW = image_CHW
+        self.regions_HW = regions_HW
+        self.key = key
+        self.share_N = fractions(regions_HW)
+        self.classes: tuple[int, ...] = ()
+        self._begun = dict(begun or {})
+        self._prepared: dict[Masking, Any] = {}
+        self._full: Outputs | None = None
+
+    def prepare(self, masking: Masking) -> Turn[None]:
+        """Make the image ready to be played with under `masking`, once."""
+        if masking in self._prepared:
+            return
+        if masking not in self._begun:
+            self._begun[masking] = masking.begin(self.model, self.image_CHW, self.regions_HW)
+        steps, reply = masking.prepare(self.model, self._begun.pop(masking)), None
+        while True:
+            try:
+                request = steps.send(reply)
+            except StopIteration as stop:
+                self._prepared[masking] = stop.value
+                return
+            reply = (yield request).answer
+
+    def meet(self, masking: Masking, target: int | None) -> Turn[tuple[int, int]]:
+        """Evaluate the full coalition, which is the same under any masking: the prediction and the
+        number of classes. `target`: the class to explain, None for the prediction."""
+        yield from self.prepare(masking)
+        everyone_CN = torch.ones(1, len(self.share_N), dtype=torch.bool)
+        classes = (TOP,) if target is None else (target, TOP)
+        seat = _Seat(SetGame(masking), self._prepared[masking], classes)
+        found: Outputs = (yield seat.request(Coalitions(everyone_CN))).answer
+        prediction = int(found.prediction_C[0])
+        self.classes = tuple(dict.fromkeys((*classes[:-1], prediction)))
+        wide = len(self.classes)
+        self._full = Outputs.of(
+            self.classes,
+            found.logits_CT[:, :wide],
+            found.log_odds_CT[:, :wide],
+            found.prediction_C,
+            found.n_classes,
+        )
+        return prediction, found.n_classes
+
+    def open(self, masking: Masking) -> Turn[Game]:
+        """Evaluate the empty coalition under a masking; `meet` has evaluated the full one."""
+        assert self._full is not None
+        yield from self.prepare(masking)
+        n_players = len(self.share_N)
+        nobody_CN = torch.zeros(1, n_players, dtype=torch.bool)
+        empty = (yield self._seat(masking).request(Coalitions(nobody_CN))).answer
+        return Game(
+            n_players=n_players,
+            key=self.key,
+            ends=Outputs.cat([empty, self._full]),
+            share_N=self.share_N,
+            image_CHW=self.image_CHW,
+            regions_HW=self.regions_HW,
+        )
+
+    def play(self, coroutine: Generator[Ask, Any, T], masking: Masking) -> Turn[tuple[T, float]]:
+        """What a coroutine returns that asks under `masking`, and the device seconds it took."""
+        seat, answer, seconds = self._seat(masking), None, 0.0
+        while True:
+            try:
+                ask = coroutine.send(answer)
+            except StopIteration as stop:
+                return stop.value, seconds
+            answer, spent = yield ask.at(seat)
+            seconds += spent
+
+    def length(self, masking: Masking, coalitions_CN: Tensor) -> Turn[int]:
+        """Tokens of the longest of these rows."""
+        yield from self.prepare(masking)
+        return int(np.max(masking.lengths(self.model, self._prepared[masking], coalitions_CN)))
+
+    def cut(self, regions_HW: Tensor) -> "Arena":
+        """The same image, which has been met, with other players."""
+        arena = Arena(self.model, self.image_CHW, regions_HW, self.key)
+        arena.classes, arena._full = self.classes, self._full
+        return arena
+
+    def _seat(self, masking: Masking) -> "_Seat":
+        return _Seat(SetGame(masking), self._prepared[masking], self.classes)
+
+
+class _Seat(NamedTuple):
+    """A masking's game, the image prepared for it, and the classes to read out."""
+
+    program: SetGame
+    prepared: Any
+    classes: tuple[int, ...]
+
+    def request(self, asked: Coalitions) -> Request:
+        reads = Reads(self.classes, asked.entropy, asked.features)
+        return Request(self.program, Hands(self.prepared, asked.coalitions_CN, reads))

@@ -1,0 +1,69 @@
+"""Methods that say how important each pixel is: batched by the engine, ranked by region means."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.engine import Listed, PerRow, Request, Spent
+from pipeline.engine.device import to_device, to_host
+from pipeline.game import Game
+from pipeline.masking.pixels import gradient_tokens
+from pipeline.methods import Attribution, Coroutine, Method, rank, same_for_all
+from pipeline.models import Model
+
+
+class HeatMethod(Method, Protocol):
+    """A method with `heatmaps`; its `explain` is `by_heat`."""
+
+    def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
+        """Importance per pixel (B, H, W), finite, not constant, at the input's resolution."""
+        ...
+
+
+class Wanted(NamedTuple):
+    """A heatmap for a class of a normalised image (C, H, W)."""
+
+    image_CHW: Tensor
+    target: int
+
+
+@dataclass(frozen=True)
+class Heatmaps(PerRow):
+    """Heatmaps (H, W) of rows of `Wanted`."""
+
+    method: HeatMethod
+
+    def lengths(self, model: Model, rows: Listed) -> int:
+        """Those of the whole image, with gradients."""
+        return gradient_tokens(model)
+
+    def launch(self, model: Model, pieces: list[Listed], spent: Spent) -> Tensor:
+        """As the method does."""
+        rows = [row for piece in pieces for row in piece]
+        images = [to_device(row.image_CHW, model.device) for row in rows]
+        images_BCHW = torch.stack(images).to(model.dtype)
+        maps_BHW = self.method.heatmaps(model, images_BCHW, [row.target for row in rows])
+        spent(len(rows) * self.method.forwards(1))
+        return to_host(maps_BHW)
+
+
+def by_heat(method: HeatMethod, game: Game) -> Coroutine:
+    """Coroutine: order of the players by their mean heat, for every objective."""
+    assert game.image_CHW is not None and game.regions_HW is not None
+    wanted = Listed([Wanted(game.image_CHW, game.target)])
+    (heat_HW,) = yield Request(Heatmaps(method), wanted)
+    found = from_heatmap(heat_HW, game.regions_HW, method.forwards(game.n_players))
+    return same_for_all(found, method.objectives)
+
+
+def from_heatmap(heat_HW: Tensor, regions_HW: Tensor, evaluations: int) -> Attribution:
+    """Order of the players by their mean heat. Raises ValueError for a map that ranks nothing."""
+    if not heat_HW.isfinite().all():
+        raise ValueError("the heatmap holds NaN or infinite values")
+    if float(heat_HW.max()) == float(heat_HW.min()):
+        raise ValueError(f"the heatmap is constant ({float(heat_HW.max()):g}): it ranks nothing")
+    regions_P = regions_HW.flatten()
+    scores_N = regions_P.bincount(heat_HW.flatten().double()) / regions_P.bincount()
+    return Attribution(order=rank(scores_N), scores_N=scores_N, evaluations=evaluations)

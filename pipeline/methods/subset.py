@@ -1,0 +1,80 @@
+"""A score and a search: players ordered so that the first of them make a set worth much.
+
+MoXI (CVPR 2024, Algs. 1, 2) is a greedy search on log-odds: argmax_b v(S + b) is
+argmax [phi0(b) + I0(S, b)], eqs. 4 and 7; deletion is argmin_b v(N \\ (S + b)), Algorithm 2 (the
+decomposition printed as eq. 13 is not equivalent to it).
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pipeline import UsageError
+from pipeline.game import Ask, Game, Objective, Outputs, tallied
+from pipeline.methods import Attribution, Coroutine, Explanation
+from pipeline.scores import Score, Scored
+from pipeline.searches import Found, Search, Stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subset:
+    """Any score under any search.
+
+    `stop`: `full` ranks every player, `flip` ends once the prediction is what the score wants,
+    `budget` after `budget` players, which may bound the others as well; `gain`: also where no
+    player adds to the score any more.
+    """
+
+    version: ClassVar[int] = 1
+    searches = True
+    score: Score
+    search: Search
+    stop: Literal["full", "flip", "budget"] = "full"
+    budget: int | None = None
+    gain: bool = False
+
+    def __post_init__(self):
+        if self.stop not in ("full", "flip", "budget"):
+            raise UsageError(f"stop={self.stop!r}: use 'full', 'flip' or 'budget'")
+        if self.stop == "budget" and self.budget is None:
+            raise UsageError("stop=budget needs budget=<players, at least 1>")
+        if self.budget is not None and self.budget < (1 if self.stop == "budget" else 0):
+            raise UsageError(f"budget={self.budget}: give 1 or more players, or null")
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The score says whose curve its search looks at."""
+        return self.score.objectives
+
+    def forwards(self, n_players: int) -> int:
+        """Of the score and the search."""
+        once, per_set = self.score.forwards(n_players)
+        return once + self.search.forwards(n_players, per_set, self._stop)
+
+    def explain(self, game: Game) -> Coroutine:
+        """Open the score, search; F's own look at an order is its curve."""
+        found, asked = yield from tallied(self._found(game))
+        explanation: Explanation = {}
+        for objective in self.objectives:
+            path, singles = (_seen(s, objective) for s in (found.path, found.singles))
+            explanation[objective] = Attribution(
+                order=found.order,
+                evaluations=asked,
+                path=path if found.order else game.ends[:0],
+                singles_N=singles.value_C if singles and found.order else None,
+            )
+        return explanation
+
+    def _found(self, game: Game) -> Generator[Ask, Any, Found]:
+        value = yield from self.score.open(game)
+        return (yield from self.search(value, game.n_players, self._stop))
+
+    @property
+    def _stop(self) -> Stop:
+        return Stop(budget=self.budget, flip=self.stop == "flip", gain=self.gain)
+
+
+def _seen(scored: Scored | None, objective: Objective) -> Outputs | None:
+    if scored is None:
+        return None
+    return scored.shown if objective == "insertion" else scored.left

@@ -1,0 +1,23 @@
+"""The page: what it is about, then its sections."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.report import Section
+from pipeline.report.text import rendered
+from pipeline.rows import Storage
+
+
+def write(run: Storage, sections: Sequence[Section], *, confidence: float) -> str:
+    """Write <out>/report/index.html; returns its place."""
+    html = rendered(
+        Path(__file__).with_name("page.html"),
+        out=run.out,
+        models=list(dict.fromkeys(name for section in sections for name in section.models)),
+        datasets=list(dict.fromkeys(name for section in sections for name in section.datasets)),
+        confidence=f"{100 * confidence:g}",
+        sections=[section.html for section in sections],
+    )
+    path = run.path("report", "index.html")
+    run.write(path, html.encode())
+    return path if run.is_local else f"{run.out.rstrip('/')}/report/index.html"

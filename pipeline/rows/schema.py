@@ -1,0 +1,26 @@
+"""Kinds of rows: which columns they have, and which of these make a row one and the same."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+Identity = tuple[Any, ...]
+"""What makes a row one and the same: (shard, key, fingerprint, and the kind's facet)."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of rows: the study that they belong to, the folder of their parts, their columns, the
+    one that tells apart the rows of one image and fingerprint, and the job that makes them."""
+
+    study: str
+    folder: str
+    schema: pa.Schema
+    facet: str
+    job: str
+
+    @property
+    def identity(self) -> list[str]:
+        """Columns of an Identity."""
+        return ["shard", "key", "fingerprint", self.facet]

@@ -1,0 +1,90 @@
+"""What a set of players is worth: a score opens a game as a set function, which searches maximise.
+
+F maps the picked set S to a value, larger is better, whatever the objective: insertion looks at S,
+deletion at all others, a submodular score at both.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.game import Ask, Game, Objective, Outputs
+
+
+@dataclass(frozen=True)
+class Scored:
+    """F of C sets. `shown`, `left`: the model's outputs where the picked players, or all others,
+    are visible, for those of the two that F looks at. `reached_C`: where the prediction is what the
+    score wants it to be."""
+
+    value_C: Tensor
+    reached_C: Tensor
+    shown: Outputs | None = None
+    left: Outputs | None = None
+
+    def __len__(self) -> int:
+        return self.value_C.shape[0]
+
+    def __getitem__(self, rows: Any) -> "Scored":
+        return Scored(
+            self.value_C[rows],
+            self.reached_C[rows],
+            None if self.shown is None else self.shown[rows],
+            None if self.left is None else self.left[rows],
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence["Scored"]) -> "Scored":
+        """Rows of all parts, at least one, in order."""
+
+        def joined(name: str) -> Outputs | None:
+            outputs = [getattr(part, name) for part in parts]
+            return None if outputs[0] is None else Outputs.cat(outputs)
+
+        return cls(
+            torch.cat([part.value_C for part in parts]),
+            torch.cat([part.reached_C for part in parts]),
+            joined("shown"),
+            joined("left"),
+        )
+
+
+class SetFunction(Protocol):
+    """F of one image's game. `start`: F of the empty set, None where F has none. Values closer than
+    `tie` are equal."""
+
+    @property
+    def start(self) -> float | None:
+        """F(empty)."""
+        ...
+
+    @property
+    def tie(self) -> float:
+        """In units of F."""
+        ...
+
+    def __call__(self, picked_CN: Tensor) -> Generator[Ask, Any, Scored]:
+        """Coroutine: F of sets, bool (C, N), True = picked."""
+        ...
+
+
+class Score(Protocol):
+    """A frozen dataclass. `objectives`: those whose curve F looks at along an order."""
+
+    version: ClassVar[int]
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Of the orders that it leads to."""
+        ...
+
+    def forwards(self, n_players: int) -> tuple[int, int]:
+        """Forwards spent once, and for each set."""
+        ...
+
+    def open(self, game: Game) -> Generator[Ask, Any, SetFunction]:
+        """Coroutine: ask for what all sets need (features of single regions, say)."""
+        ...

@@ -1,0 +1,1 @@
+"""Orders of players and their insertion and deletion curves."""

@@ -1,0 +1,106 @@
+"""Rows to statistics: mean curves and AUCs with bootstrap intervals over images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.report import Name
+from pipeline.rows import RunDir
+from pipeline.statistics import LABELS, Band, Rows, grouped, intervals, selected
+from pipeline.studies.names import names
+
+AUCS = ("auc_probability", "auc_top1")
+MEANS = ("flip", "evaluations", "seconds")
+CURVES = ("probability", "top1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Statistics of one fingerprint and objective.
+
+    `summary` is its row of summary.parquet; `curves` holds the mean of each of CURVES.
+    """
+
+    summary: dict[str, Any]
+    name: Name
+    fraction_G: np.ndarray
+    curves: Mapping[str, Band]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """All groups of a run, in order of labels and objective, and the rows that they stand on;
+    `names` by fingerprint."""
+
+    groups: list[Group]
+    names: Mapping[str, Name]
+    rows: pa.Table
+
+
+def aggregate(run: RunDir, settings: Mapping[str, Any]) -> Aggregate:
+    """Group the rows of a run and compute each group's statistics.
+
+    Raises UsageError for a run without rows to stand on.
+    """
+    rows = selected(run, settings["subset"])
+    groups = grouped(rows, "objective")
+    order = (*LABELS, "objective", "fingerprint")
+    groups.sort(key=lambda group: tuple(str(group.key.get(column)) for column in order))
+    named = names([group.key for group in groups], run.metadata())
+    return Aggregate(
+        groups=[_statistics(group, named[group.key["fingerprint"]], settings) for group in groups],
+        names=named,
+        rows=rows,
+    )
+
+
+def on_grid(rows: pa.Table, column: str, grid_G: np.ndarray) -> np.ndarray:
+    """Each row's curve read off at the grid's fractions, linear between its points, (n, G)."""
+    pairs = zip(rows["fraction"], rows[column], strict=True)
+    return np.stack(
+        [
+            np.interp(grid_G, x.values.to_numpy(), y.values.to_numpy(zero_copy_only=False))
+            for x, y in pairs
+        ]
+    )
+
+
+def _statistics(group: Rows, name: Name, settings: Mapping[str, Any]) -> Group:
+    good = group.rows.filter(pc.equal(group.rows["status"], "ok"))
+    grid_G = np.linspace(0, 1, settings["grid"])
+    summary: dict[str, Any] = {"title": name.title} | group.key
+    summary |= {
+        "subset": settings["subset"],
+        "n": len(good),
+        "failed": len(group.rows) - len(good),
+    }
+    if not len(good):
+        bounds = [f"{auc}_{side}" for auc in AUCS for side in ("low", "high")]
+        summary |= dict.fromkeys((*AUCS, *MEANS, *bounds, "accuracy"), float("nan"))
+        curves = {column: Band.nothing(len(grid_G)) for column in CURVES}
+        return Group(summary=summary, name=name, fraction_G=grid_G, curves=curves)
+    resample = {k: settings[k] for k in ("resamples", "seed", "confidence")}
+    aucs_n2 = np.stack([good[auc].to_numpy() for auc in AUCS], 1)
+    low_2, high_2 = intervals(aucs_n2, **resample)
+    for i, auc in enumerate(AUCS):
+        summary[auc] = float(aucs_n2[:, i].mean())
+        summary[f"{auc}_low"], summary[f"{auc}_high"] = float(low_2[i]), float(high_2[i])
+    summary |= {column: _mean(good[column]) for column in MEANS}
+    labelled = good.filter(pc.is_valid(good["label"]))
+    summary["accuracy"] = _mean(pc.equal(labelled["label"], labelled["prediction"]))
+    curves = {}
+    for column in CURVES:
+        values_nG = on_grid(good, column, grid_G)
+        low_G, high_G = intervals(values_nG, **resample)
+        curves[column] = Band(mean_G=values_nG.mean(0), low_G=low_G, high_G=high_G)
+    return Group(summary=summary, name=name, fraction_G=grid_G, curves=curves)
+
+
+def _mean(values: pa.ChunkedArray) -> float:
+    """NaN of nothing."""
+    mean = pc.mean(values).as_py()
+    return float("nan") if mean is None else float(mean)

@@ -1,0 +1,31 @@
+"""Settings to the work of undesirable pixels, with the content addresses of its rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline import UsageError
+from pipeline.build import explained, methods, target
+from pipeline.identity import content, fingerprint
+from pipeline.studies.masks.work import MasksWork
+
+
+def build(settings: Mapping[str, Any], device: str = "cpu") -> MasksWork:
+    """Raises UsageError for whatever does not fit together."""
+    model, data, shared = explained(settings, device)
+    shared |= {"controls": sorted(settings["controls"]), "greedy_grid": settings["greedy_grid"]}
+    variants = methods(settings)
+    for name, variant in variants.items():
+        if not hasattr(variant, "batch"):
+            raise UsageError(
+                f"methods: {name} optimises no mask; use undesirable_base, f_tc, f_ntc"
+            )
+    return MasksWork(
+        data=data,
+        model=model,
+        variants=variants,
+        trials=settings["trials"],
+        controls=settings["controls"],
+        greedy_grid=settings["greedy_grid"],
+        fingerprints={n: fingerprint(shared | {"method": content(v)}) for n, v in variants.items()},
+        target=target(settings, data),
+    )
