@@ -33,6 +33,8 @@ class EvaluateConfig:
     target: str = "prediction"
     engine: EngineConfig = field(default_factory=EngineConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    retry: str = "none"
+    max_failed: float = 0.05
     lock: LockConfig = field(default_factory=LockConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     plugins: list[str] = field(default_factory=list)

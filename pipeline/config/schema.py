@@ -19,9 +19,13 @@ class ClusterConfig:
     address: str | None = None
     actors: int | None = None
     threads: int = 2
+    gpus_per_actor: float = 1.0
+    cpu_actors: int = 0
     placement_timeout_s: float = 600.0
     image_deadline_s: float = 3600.0
     tries: int = 3
+    grace_s: float = 30.0
+    time_limit_s: float | None = None
 
 
 @dataclass
