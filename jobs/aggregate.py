@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from pipeline import statistics, studies, tracking
 from pipeline.config import entry_point
+from pipeline.config.limits import at_least, directory, inside, one_of, setting
 from pipeline.config.schema import TrackingConfig
 from pipeline.report import page
 from pipeline.rows import Storage
@@ -19,13 +20,13 @@ from pipeline.rows import Storage
 class AggregateConfig:
     """Settings: see conf/aggregate.yaml."""
 
-    out: str = MISSING
-    subset: str = "all"
-    grid: int = 101
-    resamples: int = 2000
-    confidence: float = 0.95
-    seed: int = 0
-    gallery: int = 24
+    out: str = setting(MISSING, directory())
+    subset: str = setting("all", one_of("all", "correct"))
+    grid: int = setting(101, at_least(2))
+    resamples: int = setting(2000, at_least(1))
+    confidence: float = setting(0.95, inside(0, 1))
+    seed: int = setting(0, at_least(0))
+    gallery: int = setting(24, at_least(0))
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     plugins: list[str] = field(default_factory=list)
 
@@ -34,14 +35,18 @@ class AggregateConfig:
 def main(settings: dict[str, Any]) -> None:
     """Whatever a run is about: files first, W&B last; prints the tables."""
     statistics.check(settings)
+    tracking.check(settings)
     run = Storage(settings["out"])
     found = studies.findings(settings)
     for one in found:
         statistics.save(run, one.name, one.summary)
+    notes = [note for one in found if (note := statistics.failed(one.run))]
     sections = [one.section(settings["gallery"]) for one in found]
-    place = page.write(run, sections, confidence=settings["confidence"])
+    place = page.write(run, sections, confidence=settings["confidence"], notes=notes)
     tracking.log_aggregation(settings, found)
     print("\n\n".join(one.table for one in found))
+    for note in notes:
+        print(note)
     print(f"report: {place}")
 
 

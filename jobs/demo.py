@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from pipeline.config import entry_point
+from pipeline.config.limits import at_least, directory, setting
 from pipeline.data.packers import demo, pack
 
 
@@ -17,8 +18,8 @@ from pipeline.data.packers import demo, pack
 class DemoConfig:
     """Settings: see conf/demo.yaml."""
 
-    out: str = MISSING
-    samples_per_shard: int = 4
+    out: str = setting(MISSING, directory())
+    samples_per_shard: int = setting(4, at_least(1))
 
 
 @entry_point("demo", DemoConfig)

@@ -13,8 +13,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from pipeline import tracking, workers
+from pipeline import RunError, failures, tracking, workers
 from pipeline.config import entry_point, record
+from pipeline.config.limits import between, directory, one_of, setting
 from pipeline.config.schema import ClusterConfig, EngineConfig, LockConfig, TrackingConfig
 
 
@@ -22,7 +23,7 @@ from pipeline.config.schema import ClusterConfig, EngineConfig, LockConfig, Trac
 class EvaluateConfig:
     """Settings: see conf/evaluate.yaml."""
 
-    out: str = MISSING
+    out: str = setting(MISSING, directory())
     dataset: Any = MISSING
     model: Any = MISSING
     players: Any = MISSING
@@ -33,8 +34,8 @@ class EvaluateConfig:
     target: str = "prediction"
     engine: EngineConfig = field(default_factory=EngineConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    retry: str = "none"
-    max_failed: float = 0.05
+    retry: str = setting("none", one_of("none", "failed"))
+    max_failed: float = setting(0.05, between(0, 1))
     lock: LockConfig = field(default_factory=LockConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     plugins: list[str] = field(default_factory=list)
@@ -47,11 +48,23 @@ def main(settings: dict[str, Any]) -> None:
 
 
 def complete(study: str, settings: dict[str, Any]) -> None:
-    """Compute a study's rows that are missing and say what was done."""
+    """Compute a study's rows that are missing and say what was done.
+
+    Raises RunError where too many of them failed.
+    """
+    tracking.check(settings)
     outcome = workers.run(study, settings, accepted=record)
     if outcome.computed:
         print(outcome.text())
         tracking.log_evaluation(settings, outcome)
+    failed = failures.told(outcome.failures, outcome.rows)
+    if outcome.failed_rows > settings["max_failed"] * outcome.rows:
+        raise RunError(
+            f"{failed}; that is more than max_failed={settings['max_failed']:g}: mend what can be "
+            "mended and run the same command with retry=failed"
+        )
+    if failed:
+        print(f"{failed}; retry=failed computes them again")
     print(f"next: python -m jobs.aggregate out={settings['out']}")
 
 

@@ -13,6 +13,7 @@ import torch
 from jobs.evaluate import EvaluateConfig
 from pipeline import plan
 from pipeline.config import entry_point
+from pipeline.config.limits import at_least, setting
 from pipeline.studies.curves.build import build
 
 
@@ -20,7 +21,7 @@ from pipeline.studies.curves.build import build
 class PlanConfig(EvaluateConfig):
     """Settings: those of jobs.evaluate, and how many images are timed."""
 
-    timed_images: int = 4
+    timed_images: int = setting(4, at_least(1))
 
 
 @entry_point("plan", PlanConfig)

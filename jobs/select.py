@@ -16,6 +16,7 @@ from omegaconf import MISSING
 
 from pipeline import UsageError
 from pipeline.config import entry_point
+from pipeline.config.limits import at_least, setting
 from pipeline.rows import RunDir
 from pipeline.studies.curves.rows import CURVES
 
@@ -29,15 +30,13 @@ class SelectConfig:
 
     out: str = MISSING
     keys: str = MISSING
-    per_class: int = 1
+    per_class: int = setting(1, at_least(1))
     classes: list[int] | None = None
 
 
 @entry_point("select", SelectConfig)
 def main(settings: dict[str, Any]) -> None:
     """First come, first chosen, in the order of shard and key; `dataset.keys` reads the list."""
-    if settings["per_class"] < 1:
-        raise UsageError(f"per_class={settings['per_class']}: give at least 1")
     columns = ["shard", "key", "label", "prediction", "status"]
     rows = RunDir(settings["out"], CURVES).read(columns).to_pylist()
     chosen = choose(rows, per_class=settings["per_class"], classes=settings["classes"])

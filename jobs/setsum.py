@@ -19,6 +19,7 @@ import numpy as np
 from jobs.evaluate import EvaluateConfig
 from pipeline import studies, workers
 from pipeline.config import entry_point, record
+from pipeline.config.limits import above, at_least, inside, setting
 from pipeline.data.packers import pack
 from pipeline.experiments.setsum import digits, figure
 from pipeline.experiments.setsum.train import Training, accuracy, checkpoint
@@ -30,19 +31,19 @@ from pipeline.studies.curves.rows import CURVES
 class CompositesConfig:
     """Composites of digits: see conf/setsum.yaml."""
 
-    test: int = 2000
-    test_share: float = 0.2
+    test: int = setting(2000, at_least(1))
+    test_share: float = setting(0.2, inside(0, 1))
 
 
 @dataclass
 class TrainingConfig:
     """How the classifier is trained: see conf/setsum.yaml."""
 
-    steps: int = 3500
-    batch: int = 128
-    rate: float = 1e-3
-    weight_decay: float = 0.05
-    softness: float = 1.0
+    steps: int = setting(3500, at_least(1))
+    batch: int = setting(128, at_least(1))
+    rate: float = setting(1e-3, above(0))
+    weight_decay: float = setting(0.05, at_least(0))
+    softness: float = setting(1.0, at_least(0))
     blanking: bool = True
 
 
@@ -50,11 +51,11 @@ class TrainingConfig:
 class SetSumConfig(EvaluateConfig):
     """Settings: those of an evaluation, and what it stands on."""
 
-    seed: int = 0
+    seed: int = setting(0, at_least(0))
     composites: CompositesConfig = field(default_factory=CompositesConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    resamples: int = 2000
-    confidence: float = 0.95
+    resamples: int = setting(2000, at_least(1))
+    confidence: float = setting(0.95, inside(0, 1))
 
 
 @entry_point("setsum", SetSumConfig)

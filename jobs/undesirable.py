@@ -15,6 +15,7 @@ from omegaconf import MISSING
 
 from jobs.evaluate import complete
 from pipeline.config import entry_point
+from pipeline.config.limits import at_least, between, directory, one_of, setting
 from pipeline.config.schema import ClusterConfig, EngineConfig, LockConfig, TrackingConfig
 from pipeline.studies.masks.controls import CONTROLS
 
@@ -23,18 +24,18 @@ from pipeline.studies.masks.controls import CONTROLS
 class UndesirableConfig:
     """Settings: see conf/undesirable.yaml."""
 
-    out: str = MISSING
+    out: str = setting(MISSING, directory())
     dataset: Any = MISSING
     model: Any = MISSING
     methods: dict[str, Any] = field(default_factory=dict)
     target: str = "prediction"
-    trials: int = 1
+    trials: int = setting(1, at_least(1))
     controls: list[str] = field(default_factory=lambda: list(CONTROLS))
-    greedy_grid: int = 14
+    greedy_grid: int = setting(14, at_least(1))
     engine: EngineConfig = field(default_factory=EngineConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    retry: str = "none"
-    max_failed: float = 0.05
+    retry: str = setting("none", one_of("none", "failed"))
+    max_failed: float = setting(0.05, between(0, 1))
     lock: LockConfig = field(default_factory=LockConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     plugins: list[str] = field(default_factory=list)

@@ -91,6 +91,7 @@ def provenance(settings: Mapping[str, Any], work: Work) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "config": json.loads(json.dumps(settings)),
         "fingerprints": dict(work.fingerprints),
+        "wanted": [list(pair) for pair in work.wanted],
         "weights_hash": work.model.weights_hash,
         "preprocessing": json.loads(json.dumps(work.model.preprocessing)),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},

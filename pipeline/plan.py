@@ -18,9 +18,10 @@ from torch import Tensor
 from pipeline import UsageError
 from pipeline.data import SampleRef
 from pipeline.engine import Engine
-from pipeline.game import Ask, Coalitions, Game, Outputs
+from pipeline.game import Ask, Coalitions, Game
 from pipeline.game.arena import Turn
 from pipeline.masking import Masking
+from pipeline.studies.curves.rehearsal import answered, random_outputs
 from pipeline.studies.curves.work import CurvesWork, Ready
 
 SIZES = (0.02, 0.25, 0.5, 0.75, 1.0)
@@ -100,7 +101,7 @@ def _rehearsal(work: CurvesWork, ready: Ready, name: str, cost: _Cost) -> Turn[N
     game = Game(
         n_players=n_players,
         key=ready.sample.key,
-        ends=_random(2, rng),
+        ends=random_outputs(2, rng),
         share_N=arena.share_N,
         image_CHW=ready.view.image_CHW,
         regions_HW=arena.regions_HW,
@@ -118,33 +119,13 @@ def _rehearsal(work: CurvesWork, ready: Ready, name: str, cost: _Cost) -> Turn[N
 def _played(
     coroutine: Generator[Ask, Any, Any], asked: Counter, cost: _Cost, rng: np.random.Generator
 ) -> Turn[Any]:
-    answer: Any = None
-    while True:
-        try:
-            ask = coroutine.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        if ask.sets:
-            visible_CN = ask.at(_Nowhere()).coalitions_CN  # type: ignore[attr-defined]
-            asked.update(visible_CN.float().mean(1).tolist())
-            answer = _random(ask.sets, rng)
-        else:
-            answer, seconds = yield ask.at(_Nowhere())
-            cost.seconds += seconds
+    def count(visible_CN: Tensor) -> None:
+        asked.update(visible_CN.float().mean(1).tolist())
 
+    def spend(seconds: float) -> None:
+        cost.seconds += seconds
 
-class _Nowhere:
-    """A seat without image or model: coalitions stay what they are."""
-
-    def request(self, asked: Coalitions) -> Any:
-        return asked
-
-
-def _random(rows: int, rng: np.random.Generator) -> Outputs:
-    """Outputs of a target that never wins, so that no search stops early."""
-    values_CT = torch.from_numpy(rng.normal(size=(rows, 2))).float()
-    nobody_C = torch.ones(rows, dtype=torch.long)
-    return Outputs.of((0, 2), values_CT, values_CT, nobody_C, 3)
+    return (yield from answered(coroutine, count, spend, rng))
 
 
 def _bytes(row: Mapping[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """Rows to statistics, whatever the study: groups of rows, bootstrap intervals, summary files."""
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline import UsageError
+from pipeline.failures import told
 from pipeline.rows import RunDir, Storage
 
 LABELS = ("dataset", "model", "weights", "players", "masking", "curve_masking", "method")
@@ -48,6 +50,13 @@ def check(settings: Mapping[str, Any]) -> None:
             raise UsageError(f"{name}={settings[name]}: give at least {least}")
     if not 0 < settings["confidence"] < 1:
         raise UsageError(f"confidence={settings['confidence']}: it lies between 0 and 1")
+
+
+def failed(run: RunDir) -> str:
+    """How many of a run's rows failed, and why, in one line; empty where none did."""
+    rows = run.read(["status", "error"])
+    errors = rows.filter(pc.not_equal(rows["status"], "ok"))["error"].to_pylist()
+    return told(Counter(str(error) for error in errors), len(rows))
 
 
 def selected(run: RunDir, subset: str) -> pa.Table:

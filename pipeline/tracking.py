@@ -13,12 +13,22 @@ from typing import Any
 
 import wandb
 
+from pipeline import UsageError
 from pipeline.rows import RunDir, Storage
 from pipeline.statistics import completed
 from pipeline.studies import Chart, Findings
 from pipeline.workers import Outcome
 
 logger = logging.getLogger(__name__)
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise UsageError where W&B is wanted online and nobody is logged in; asks no server."""
+    if settings["tracking"]["mode"] == "online" and not wandb.api.api_key:
+        raise UsageError(
+            "tracking=online: there is no W&B key; run wandb login, set WANDB_API_KEY, or give "
+            "tracking=offline (wandb sync uploads later)"
+        )
 
 
 def log_evaluation(settings: Mapping[str, Any], outcome: Outcome) -> None:
@@ -31,7 +41,7 @@ def log_evaluation(settings: Mapping[str, Any], outcome: Outcome) -> None:
                 "computed": outcome.computed,
                 "failed_rows": outcome.failed_rows,
                 "seconds": outcome.seconds,
-                **vars(outcome.counters),
+                **{f"engine_{name}": n for name, n in vars(outcome.counters).items()},
             }
         )
         place = Storage(settings["out"])

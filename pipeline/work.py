@@ -1,5 +1,6 @@
 """What a run brings into being: rows of one kind for each image. Workers know no more than this."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +9,10 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from pipeline import UsageError
+from pipeline.components import one_line
 from pipeline.data import Sample, SampleRef
 from pipeline.data.images import decode
+from pipeline.data.ranges import read_members
 from pipeline.data.shards import Shards
 from pipeline.engine import Task
 from pipeline.models import Model
@@ -17,6 +20,9 @@ from pipeline.rows import Kind
 
 SCHEMA_VERSION = 3
 """Part of every fingerprint: raise it when a change alters what any row holds."""
+
+LOOKED_AT = 3
+"""Samples whose labels are looked for before work begins."""
 
 Row = dict[str, Any]
 Wanted = Sequence[tuple[str, Any]]
@@ -77,6 +83,30 @@ class Work(ABC):
         sample = self.data.read(ref)
         return sample, self.model.transform(decode(sample.encoded, exif=self.data.exif))
 
+    def check_labels(self, refs: Sequence[SampleRef]) -> None:
+        """Look at the first readable samples where labels are wanted, or looked for somewhere.
+
+        Raises UsageError if none of them has one.
+        """
+        if self.target != "label" and self.data.label == "cls":
+            return
+        member, said = self.data.label.partition(".")[0], ""
+        there = [ref for ref in refs[:LOOKED_AT] if ref.error is None]
+        for ref in there:
+            try:
+                if self.data.read(ref).label is not None:
+                    return
+                said = f"samples hold {', '.join(ref.members)}"
+            except Exception as error:
+                said = one_line(error)
+            if member == "json" and member in ref.members:
+                said = f"fields are {', '.join(_fields(ref)) or 'none'}"
+        if there:
+            raise UsageError(
+                f"dataset.label={self.data.label}: the first {len(there)} samples have no label "
+                f"there ({said}); give 'cls' or 'json.<field>' as they have it"
+            )
+
     def asked(self, sample: Sample) -> int | None:
         """The class that is to be explained, None for the prediction. Raises ValueError where the
         sample does not say."""
@@ -102,13 +132,22 @@ class Work(ABC):
         key: str,
         wanted: Wanted,
         error: Exception | str,
-        **said: int | None,
+        **said: Any,
     ) -> list[Row]:
         """A row with status 'failed' and the reason for each of `wanted`; `said`: what is known
-        besides (label, prediction, target)."""
+        besides (label, prediction, target, content)."""
         plain = isinstance(error, str) or type(error) in (ValueError, UsageError)
         reason = str(error) if plain else f"{type(error).__name__}: {error}"
         return [
             self.row(shard, key, name, facet) | said | {"status": "failed", "error": reason}
             for name, facet in wanted
         ]
+
+
+def _fields(ref: SampleRef) -> list[str]:
+    """Fields of a sample's json member."""
+    try:
+        found = json.loads(read_members(ref.url, [ref.members["json"]])[0])
+    except Exception:  # the reason is the label's, and told as such
+        return []
+    return list(found) if isinstance(found, dict) else []

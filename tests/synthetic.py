@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline.rows import Kind, RunDir
+from pipeline.rows import Kind, RunDir, Writer
+from pipeline.rows.writer import register
 from pipeline.studies.curves.rows import CURVES
 
 PREPROCESSING = {
@@ -72,5 +73,7 @@ def seal(out, *parts: tuple[list[dict], dict], kind: Kind = CURVES) -> RunDir:
     """A run directory of these parts."""
     run = RunDir(str(out), kind)
     for rows, metadata in parts:
-        run.seal([run.stage(rows, metadata)], set())
+        writer = Writer(run, register(run), metadata)
+        writer.stage(rows)
+        writer.close()
     return run

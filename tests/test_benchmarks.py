@@ -8,7 +8,10 @@ from benchmarks import host
 from pipeline.engine import Engine
 
 
-@pytest.mark.parametrize("name", ["host", "moxi", "undesirable", "undesirable_minimum"])
+@pytest.mark.parametrize(
+    "name",
+    ["host", "index", "leases", "moxi", "overhead", "resume", "undesirable", "undesirable_minimum"],
+)
 def test_benchmarks_can_be_imported(name):
     assert importlib.import_module(f"benchmarks.{name}").main
 

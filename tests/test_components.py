@@ -15,7 +15,7 @@ from pipeline.config import CONF
 from pipeline.masking.blur import Blur
 from pipeline.methods.undesirable import Undesirable
 from pipeline.players.patch_grid import PatchGrid
-from pipeline.rows import RunDir, encode
+from pipeline.rows import RunDir, parts
 from pipeline.studies.curves.rows import CURVES, SCHEMA
 
 COMPONENTS = [
@@ -104,7 +104,8 @@ def part(out, config, folder=None):
     metadata = {"config": config, "fingerprints": {"random_0": "f"}, "weights_hash": "w"}
     metadata |= {"preprocessing": preprocessing, "schema_version": 1}
     run = RunDir(str(out), CURVES)
-    run.write(run.path("results", "x-0.parquet"), encode([row], metadata, SCHEMA))
+    content = parts.to_bytes(parts.to_table([row], metadata, SCHEMA))
+    run.write(run.path("results", "x-0.parquet"), content)
 
 
 @pytest.mark.parametrize("way", evil(""))

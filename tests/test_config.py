@@ -12,7 +12,19 @@ from conftest import ROOT, job
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from jobs import aggregate, compare, demo, evaluate, fig5, plan, select, setsum, undesirable
+from jobs import (
+    aggregate,
+    compact,
+    compare,
+    demo,
+    evaluate,
+    fig5,
+    plan,
+    select,
+    setsum,
+    undesirable,
+    verify,
+)
 from jobs.__main__ import main as pixel_quorum
 from pipeline import UsageError
 from pipeline.config import CONF, Command, help, record
@@ -22,7 +34,11 @@ from pipeline.studies import build
 from pipeline.studies.curves.rows import CURVES
 
 JOBS = [
-    m.main for m in (aggregate, compare, demo, evaluate, fig5, plan, select, setsum, undesirable)
+    m.main
+    for m in (
+        *(aggregate, compact, compare, demo, evaluate, fig5),
+        *(plan, select, setsum, undesirable, verify),
+    )
 ]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 GIVEN = {"dataset.name": "x", "dataset.shards": "x.tar", "out": "run"}

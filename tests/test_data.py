@@ -1,4 +1,8 @@
 import io
+import struct
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import fsspec
@@ -9,14 +13,27 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from pipeline import UsageError
-from pipeline.data.images import decode
+from pipeline.data import Unreadable
+from pipeline.data.images import Budget, check_size, decode
+from pipeline.data.index import load
 from pipeline.data.shards import Shards
-from pipeline.data.tars import index_tar, split_name
+from pipeline.data.tars import split_name
 from pipeline.data.urls import braces
+
+
+def index_tar(path: str):
+    index = load(path, "x.tar")
+    return [index.ref(place) for place in range(len(index))]
+
 
 PHOTO = Image.fromarray(
     np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
 )
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("PIXEL_QUORUM_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def test_names_follow_webdataset():
@@ -86,7 +103,7 @@ def test_a_sample_is_fetched_by_its_bytes(tmp_path, monkeypatch):
         assert (sample.encoded, sample.label) == (jpg, label)
         assert len(asked) == requests  # d: what lies between is not worth fetching
         assert sum(asked) <= 1.2 * (len(jpg) + 1)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Unreadable):
         data.read(replace(refs[0], url="counted://elsewhere.tar"))
     fs.pipe_file("/x.tar", fs.cat_file("/x.tar")[: refs[1].members["jpg"][0] + 100])
     with pytest.raises(ValueError, match=r"asked for \d+ bytes .* got 100"):
@@ -172,3 +189,46 @@ def test_damaged_images_say_why():
         decode(b"just text")
     with pytest.raises(ValueError, match="truncated"):
         decode(encode(PHOTO)[:-800])
+
+
+def png(width: int, height: int) -> bytes:
+    """The start of a PNG that claims a size."""
+    small = encode(Image.new("L", (1, 1)), "PNG")
+    header = b"IHDR" + struct.pack(">II", width, height) + small[24:29]
+    return small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [((10_001, 10_000), "exceeds"), ((1, 30_000), "too long"), ((30_000, 1), "too long")],
+)
+def test_huge_images_are_refused_by_their_header(size, said):
+    with pytest.raises(ValueError, match=said):
+        decode(png(*size))
+    check_size(10_000, 10_000)
+
+
+def test_threads_share_a_budget_of_pixels():
+    budget, held, most = Budget(10), [], []
+
+    def work(pixels):
+        with budget.of(pixels):
+            held.append(pixels)
+            most.append(sum(held))
+            time.sleep(0.001)
+            held.remove(pixels)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [3, 10, 4, 1] * 8))
+    assert max(most) <= 10 and budget.free == 10
+
+
+def test_a_broken_exif_tag_turns_nothing():
+    encoded = encode(PHOTO, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40)
+    assert decode(encoded, exif=True).size == PHOTO.size
+
+
+def test_the_first_frame_of_an_animation_is_the_image():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    encoded = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decode(encoded).getpixel((0, 0)) == (255, 0, 0)

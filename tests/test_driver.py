@@ -1,222 +1,278 @@
-"""What the driver does when actors die and stores fail; no Ray, no processes."""
+"""What the driver does when actors die, stores fail, somebody says stop; no Ray, no processes."""
 
 import errno
-from math import log2
+from collections import Counter
+from concurrent.futures import Future
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
-from ray.exceptions import RayTaskError
+from conftest import write_tar
+from crew import Crew
+from ray.exceptions import RayActorError, RayTaskError
+from synthetic import curve
 
 from pipeline import RunError, UsageError
-from pipeline.data import SampleRef
-from pipeline.rows import storage
+from pipeline.data.shards import Shards
+from pipeline.engine import Counters
+from pipeline.rows import Committed, RunDir, storage
 from pipeline.studies.curves.rows import CURVES
 from pipeline.workers import driver as module
-from pipeline.workers.cluster import Plan
-from pipeline.workers.driver import Driver, _Actor
-from pipeline.workers.lease import Lease
-from pipeline.workers.suspects import Suspects
+from pipeline.workers.backlog import Backlog
+from pipeline.workers.cluster import Group, Plan
+from pipeline.workers.driver import Driver
+from pipeline.workers.lease import Report
+
+DEATH = RayActorError(error_msg="killed")
 
 
-def row(key: str) -> dict:
-    return {
-        "dataset": "d",
-        "shard": "s",
-        "key": key,
-        "fingerprint": "f",
-        "objective": "insertion",
-    }
+class Toy(SimpleNamespace):
+    kind = CURVES
+    wanted = [("moxi", "insertion")]
+    fingerprints = {"moxi": "f"}
+    order_fingerprints: dict = {}
 
+    def forwards(self, wanted, known):
+        return 1
 
-class Handle:
-    """An actor that remembers what it was given."""
-
-    def __init__(self):
-        self.given: list[str] = []
-        self.evaluate = SimpleNamespace(remote=self._evaluate)
-
-    def _evaluate(self, lease: Lease) -> object:
-        self.given.append(lease.ref.key)
-        return object()
+    def failures(self, shard, key, wanted, error):
+        return [curve(key, "f", status="failed", error=error)]
 
 
 @pytest.fixture
 def make(monkeypatch, tmp_path):
-    """A driver of so many images whose actors are ready at once and never answer."""
+    """A driver of so many images; its actors are up and never answer by themselves."""
     monkeypatch.setattr(module, "provenance", lambda *_: {})
-    monkeypatch.setattr(module.ray, "kill", Mock())
     monkeypatch.setattr(storage, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setenv("PIXEL_QUORUM_CACHE", str(tmp_path / "cache"))
 
-    def made(images: int = 0, actors: int = 1, window: int = 64) -> Driver:
-        leases = [
-            Lease(SampleRef(shard="s", url="", key=f"{i}"), [("m", "insertion")])
-            for i in range(images)
-        ]
-        work = SimpleNamespace(
-            kind=CURVES,
-            failures=lambda shard, key, wanted, error: [
-                row(key) | {"status": "failed", "error": error}
-            ],
-        )
-        settings = {"out": str(tmp_path), "cluster": {"tries": 3, "image_deadline_s": 60}}
-        driver = Driver(settings, work, leases, set(), Mock(), Mock())  # type: ignore[arg-type]
-        driver.plan = Plan(actors=actors, threads=1, resources={})
-        driver._start = lambda: driver._actors.append(  # type: ignore[method-assign]
-            _Actor(handle=Handle(), ready=object(), window=window)
-        )
-        for _ in range(actors):
-            driver._start()
-        driver._lease()
+    def made(images: int, actors: int = 1, window: int = 64, up: bool = True) -> Driver:
+        tar = write_tar(tmp_path / "s.tar", {f"{i:03}.jpg": b"x" for i in range(images)})
+        work = Toy(data=Shards(name="toy", shards=str(tar)))
+        backlog = Backlog(work, Committed(1, {}), work.data.indexed())  # type: ignore[arg-type]
+        backlog.scan()
+        cluster = {"tries": 3, "image_deadline_s": 60, "grace_s": 5, "placement_timeout_s": 60}
+        settings = {"out": str(tmp_path / "run"), "cluster": cluster}
+        stop = SimpleNamespace(reason=None)
+        driver = Driver(settings, work, backlog, Mock(), Mock(), stop)  # type: ignore[arg-type]
+        driver.plan = Plan(groups=(Group(actors=actors, resources={}),), threads=1)
+        driver.crew = Crew()  # type: ignore[assignment]
+        driver.health = SimpleNamespace(check=lambda: frozenset(), stop=Mock())  # type: ignore
+        driver._started = 0.0
+        driver._tick()
+        if up:
+            for name in list(driver.crew.members):
+                rise(driver, name, window)
         return driver
 
     return made
 
 
-def given(driver: Driver) -> list[list[str]]:
-    return [actor.handle.given for actor in driver._actors]
+def answer(driver: Driver, name: str, event: str, what) -> None:
+    """An actor answers, with an error where it is one."""
+    future: Future = Future()
+    if isinstance(what, BaseException):
+        future.set_exception(what)
+    else:
+        future.set_result(what)
+    driver._heard(driver.crew.members[name], event, future)
 
 
-DEATH = RuntimeError("killed")
+def rise(driver: Driver, name: str, window: int) -> None:
+    answer(driver, name, "ready", (window, "node", "host"))
+
+
+def report(*done: int, refused: Exception | None = None, failed: str = "") -> Report:
+    return Report(
+        done=[(0, place) for place in done],
+        failures=Counter({failed: 1} if failed else {}),
+        in_flight=0,
+        oldest=None,
+        old=[],
+        counters=Counters(),
+        seconds=1.0,
+        sealed=0,
+        refused=refused,
+    )
+
+
+def given(driver: Driver) -> dict[str, list[int]]:
+    return {name: driver.crew.given[name] for name in driver.crew.members}  # type: ignore
 
 
 def test_suspects_share_an_actor_and_no_innocent_joins_them(make):
     driver = make(images=12, actors=2, window=4)
-    assert [len(keys) for keys in given(driver)] == [4, 4]
-    driver._died(driver._actors[0], DEATH)
-    driver._lease()
-    assert given(driver) == [["4", "5", "6", "7"], ["0", "1", "2", "3"]]
-    driver._died(driver._actors[1], DEATH)
-    driver._lease()
-    assert given(driver) == [["4", "5", "6", "7"], ["0", "1"]]  # the other half waits
-    driver._actors[1].leases.clear()
-    driver._lease()
-    assert given(driver)[1] == ["0", "1", "2", "3"]
+    assert given(driver) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
+    answer(driver, "a", "exchange", DEATH)
+    driver._tick()
+    rise(driver, "c", 4)
+    assert given(driver) == {"b": [4, 5, 6, 7], "c": [0, 1, 2, 3]}
+    answer(driver, "c", "exchange", DEATH)
+    driver._tick()
+    rise(driver, "d", 4)
+    assert given(driver)["d"] == [0, 1]  # the other half waits
+    answer(driver, "d", "exchange", report(0, 1))
+    assert given(driver)["d"] == [0, 1, 2, 3]
+
+
+def test_what_was_durable_is_not_computed_again(make):
+    driver = make(images=4, window=4)
+    driver.crew.durable["a"] = {("s.tar", "001"), ("s.tar", "003")}
+    answer(driver, "a", "exchange", DEATH)
+    driver._tick()
+    rise(driver, "b", 4)
+    assert given(driver) == {"b": [0, 2]} and driver.schedule.done == 2
 
 
 def test_a_poison_becomes_failed_rows(make):
     driver = make(images=1)
-    for _ in range(3):
-        driver._lease()
-        driver._died(driver._actors[0], DEATH)
-    assert (driver.images, driver.failed_rows) == (1, 1)
-    assert not driver.todo and not driver.suspects
-    driver._seal(final=True)
-    (found,) = driver.run.read(["key", "error"]).to_pylist()
-    assert found == {"key": "0", "error": "its worker process died 3 times: killed"}
+    for name in "abc":
+        answer(driver, name, "exchange", DEATH)
+        if name != "c":
+            driver._tick()
+            rise(driver, "bcd"["abc".index(name)], 4)
+    assert driver.finished and driver.schedule.done == 1
+    (found,) = RunDir(driver.run.out, CURVES).read(["key", "error"]).to_pylist()
+    assert found == {"key": "000", "error": "its worker process died 3 times: killed"}
+    assert sum(driver.crew.spent.failures.values()) == 1
+
+
+def test_a_node_that_died_makes_nobody_suspect(make):
+    driver = make(images=4, window=4)
+    gone = RayActorError(error_msg="The actor died because its node has died.")
+    answer(driver, "a", "exchange", gone)
+    assert not driver.schedule.suspects and driver.schedule.waiting == 4
 
 
 def test_early_deaths_count_in_a_row_and_only_while_nobody_works(make):
-    driver = make(images=9, actors=2, window=0)
-    driver._died(driver._actors[0], DEATH)
-    driver._died(driver._actors[0], DEATH)
+    driver = make(images=9, actors=2, up=False)
+    for name in "ab":
+        answer(driver, name, "ready", DEATH)
+    driver._tick()
     with pytest.raises(RunError, match="workers cannot start: killed"):
-        driver._died(driver._actors[0], DEATH)
-    driver = make(images=9, actors=2, window=0)
-    driver._actors[1].window = 1  # this one works
-    for left in (2, 2, 1):
-        driver._died(next(a for a in driver._actors if not a.window), DEATH)
-        assert len(driver._actors) == left
+        answer(driver, "c", "ready", DEATH)
+    driver = make(images=90, actors=2, up=False)
+    rise(driver, "a", 1)  # this one works
+    for name, left in (("b", 2), ("c", 2), ("d", 1)):
+        answer(driver, name, "ready", DEATH)
+        driver._tick()
+        assert len(driver.crew.members) == left
 
 
-def test_an_actor_that_becomes_ready_ends_a_row_of_early_deaths(make, monkeypatch):
-    driver = make(images=9, actors=1, window=0)
+def test_an_actor_that_becomes_ready_ends_a_row_of_early_deaths(make):
+    driver = make(images=900, up=False)
+    names = iter("abcdefghijklmnopqrstuvwxyz")
     for _ in range(5):
-        driver._died(driver._actors[0], DEATH)
-        driver._died(driver._actors[0], DEATH)
-        monkeypatch.setattr(module.ray, "wait", lambda refs, **_: (refs, []))
-        monkeypatch.setattr(module.ray, "get", lambda _: 1)
-        driver._collect()
-        assert driver._actors[0].window == 1
-        driver._actors[0].window = 0
+        for _ in range(2):
+            answer(driver, next(names), "ready", DEATH)
+            driver._tick()
+        name = next(names)
+        rise(driver, name, 1)
+        answer(driver, name, "exchange", DEATH)
+        driver._tick()
 
 
 def refusal(cause: Exception) -> RayTaskError:
-    return RayTaskError("evaluate", "traceback", cause)
+    return RayTaskError("exchange", "traceback", cause)
 
 
-def refuse(driver: Driver, cause: Exception) -> None:
-    """An actor that holds images says that it cannot commit one."""
-    actor = next(a for a in driver._actors if a.leases)
-    error = RayTaskError("evaluate", "traceback", cause)
-    driver._refused(actor, next(iter(actor.leases)), error)
-    driver._lease()
+BUSY = OSError(errno.EBUSY, "SlowDown")
 
 
 def test_an_actor_that_cannot_commit_is_replaced_and_its_images_go_back(make, caplog):
     driver = make(images=4, actors=2, window=2)
-    refuse(driver, OSError(errno.EBUSY, "SlowDown"))
-    assert given(driver) == [["2", "3"], ["0", "1"]]
+    answer(driver, "a", "exchange", report(refused=BUSY))
+    driver._tick()
+    rise(driver, "c", 2)
+    assert given(driver) == {"b": [2], "c": [0, 1]} and not driver.schedule.suspects
     assert "could not commit and is replaced: [Errno 16] SlowDown" in caplog.text
-    driver._done("one.parquet", 0)  # the store is well again
-    for _ in range(5):
-        refuse(driver, OSError(errno.EBUSY, "SlowDown"))
 
 
 def test_actors_that_can_never_commit_end_the_run_with_the_reason(make):
-    driver = make(images=64, actors=2)
-    for _ in range(5):
-        refuse(driver, OSError("no space left"))
+    driver = make(images=64, actors=1)
+    names = iter("abcdefgh")
+    for name in (next(names), next(names)):
+        answer(driver, name, "exchange", report(refused=OSError("no space left")))
+        driver._tick()
+        rise(driver, chr(ord(name) + 1), 64)
+    answer(driver, "c", "exchange", report(0))  # the store is well for a moment
+    for name in "cd":
+        answer(driver, name, "exchange", report(refused=OSError("no space left")))
+        driver._tick()
+        rise(driver, chr(ord(name) + 1), 64)
     with pytest.raises(RunError, match="a worker cannot go on: no space left"):
-        refuse(driver, OSError("no space left"))
+        answer(driver, "e", "exchange", report(refused=OSError("no space left")))
+
+
+def test_settings_that_a_worker_refuses_end_the_run(make):
+    driver = make(images=4, up=False)
     with pytest.raises(UsageError, match="a worker cannot go on: grid=9"):
-        refuse(driver, UsageError("grid=9"))
+        answer(driver, "a", "ready", refusal(UsageError("grid=9")))
 
 
-def test_a_seal_that_fails_for_good_is_one_line_and_keeps_what_is_staged(make, monkeypatch):
-    driver = make()
-    name = driver.run.stage([row("a")], {})
-    driver._done(name, 0)
-    monkeypatch.setattr(type(driver.run), "write", Mock(side_effect=OSError("disk full")))
-    with pytest.raises(RunError, match=r"^out=.*cannot be committed \(OSError: disk full\)") as e:
-        driver._seal(final=True)
-    assert "\n" not in str(e.value)
-    assert driver.run.staged() == [name]
+def test_a_silent_actor_is_ended(make, monkeypatch):
+    driver = make(images=4, window=4)
+    later = driver.schedule.seats["a"].heard + 61
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    driver._tick()
+    assert driver.crew.ended == ["a"]
+    assert len(driver.schedule.suspects) == 1
 
 
-def test_nothing_is_sealed_once_the_lock_is_lost(make):
-    driver = make()
-    name = driver.run.stage([row("a")], {})
-    driver._done(name, 0)
-    driver.check = Mock(side_effect=RunError("taken over"))
+def test_a_stop_waits_for_what_is_under_way(make):
+    driver = make(images=100, window=4)
+    answer(driver, "a", "exchange", report(0, 1))
+    driver.stop.reason = "SIGTERM"
+    driver._tick()
+    driver.crew.members["a"].handle.drain.remote.assert_called_once()
+    assert not driver._over()
+    before = list(driver.crew.given["a"])
+    held = [place for _, place in driver.schedule.seats["a"].held]
+    assert len(held) <= 4
+    answer(driver, "a", "exchange", report(*held))
+    assert driver._over() and not driver.finished
+    assert driver.crew.given["a"] == before
+
+
+def test_a_stop_ends_when_the_grace_is_over(make, monkeypatch):
+    driver = make(images=100, window=4)
+    driver.stop.reason = "Ctrl-C"
+    driver._tick()
+    assert not driver._over()
+    later = module.time.monotonic() + 6
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    assert driver._over()
+
+
+def test_a_node_that_is_about_to_go_is_left(make):
+    driver = make(images=100, actors=2, window=4)
+    driver.health.check = lambda: frozenset({"node"})
+    driver.crew.members["b"].node = "another"
+    driver._tick()
+    assert driver.schedule.seats["a"].leaving and not driver.schedule.seats["b"].leaving
+    held = [place for _, place in driver.schedule.seats["a"].held]
+    answer(driver, "a", "exchange", report(*held))
+    assert driver.crew.closed == ["a"] and "a" not in driver.schedule.seats
+    driver._tick()
+    assert "c" in driver.crew.members  # another in its place
+
+
+def test_nothing_is_sealed_once_the_lock_is_lost(make, monkeypatch):
+    driver = make(images=4)
+    crew, health, places = driver.crew, driver.health, driver.plan
+    monkeypatch.setattr(module, "plan", lambda cluster: places)
+    monkeypatch.setattr(module, "Crew", lambda *_: crew)
+    monkeypatch.setattr(module, "Health", lambda: health)
+    driver.check, driver._ticked = Mock(side_effect=RunError("taken over")), 0.0
     with pytest.raises(RunError, match="taken over"):
-        driver._seal(final=True)
-    assert driver.run.staged() == [name]
+        driver.evaluate()
+    assert crew.closed == crew.ended == [] and not crew.members
+    health.stop.assert_called_once()
 
 
-def play(suspects: Suspects[int], first: list[int], poison: set[int]) -> tuple[set, set, int]:
-    """Actors die of poison, after all images before it are done: (done, given up, deaths)."""
-    done, lost, deaths = set(), set(), 0
-    group, suspect = first, False
-    while True:
-        bad = next((i for i, image in enumerate(group) if image in poison), None)
-        done.update(group[:bad])
-        if bad is not None:
-            deaths += 1
-            lost |= {suspects.died(group[bad:], suspect=suspect)} - {None}
-        if not suspects:
-            return done, lost, deaths
-        group, suspect = suspects.next(), True
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 64, 100])
-@pytest.mark.parametrize("tries", [1, 3])
-def test_one_poison_is_found_and_costs_few_deaths(n, tries):
-    for poison in range(n):
-        done, lost, deaths = play(Suspects(tries), list(range(n)), {poison})
-        assert lost == {poison} and done == set(range(n)) - lost
-        assert deaths <= 2 + log2(n) + tries
-        assert n < 64 or deaths <= 2 * log2(n)
-
-
-def test_several_poisons_are_all_found():
-    poison = {3, 17, 18, 63}
-    done, lost, _ = play(Suspects(3), list(range(64)), poison)
-    assert lost == poison and done == set(range(64)) - poison
-
-
-def test_a_death_that_is_nobodys_fault_costs_one_more_try():
-    suspects: Suspects[int] = Suspects(3)
-    assert suspects.died(list(range(64)), suspect=False) is None
-    assert list(suspects.next()) == list(range(64)) and not suspects
-    assert suspects.died([], suspect=False) is None and not suspects
+def test_failures_and_counters_survive_the_actor(make):
+    driver = make(images=4, window=4)
+    answer(driver, "a", "exchange", report(0, failed="no image"))
+    answer(driver, "a", "exchange", DEATH)
+    assert driver.status().failures == {"no image": 1}
+    assert driver.status().done == 1

@@ -26,7 +26,7 @@ from pipeline.models.weights import fit_weights, read_weights
 SMALL = ("players=patch14", "players.grid=4", "tracking=disabled")
 CONTRACT = (
     "dataset shard key model weights players masking curve_masking method objective fingerprint "
-    "order_fingerprint label "
+    "order_fingerprint content label "
     "prediction target n_players order scores interaction pairs details fraction probability "
     "log_odds top1 "
     "auc_probability auc_top1 flip evaluations seconds status error"
@@ -248,6 +248,7 @@ def test_bad_samples_are_rows_and_good_ones_still_count(tmp_path, photographs):
         f"out={out}",
         *SMALL,
         "methods=[moxi_insertion]",
+        "max_failed=1",
     )
     found = {r["key"]: r for r in rows(out)}
     assert {k: r["status"] for k, r in found.items()} == {
@@ -273,6 +274,7 @@ def test_bad_samples_are_rows_and_good_ones_still_count(tmp_path, photographs):
         "methods=[random_0]",
         "target=label",
         "masking@curve_masking=blur",
+        "max_failed=1",
     )
     chosen = [r for r in rows(out) if r["key"] in "ac"]
     assert {(r["key"], r["status"]) for r in chosen} == {("a", "ok"), ("c", "failed")}
@@ -298,7 +300,7 @@ def wait_for_files(process: subprocess.Popen, out: Path, count: int) -> None:
     """Until so many images are durable."""
     until = time.monotonic() + 480
     while time.monotonic() < until:
-        staged = [p for p in out.glob("staging/results/*.parquet") if not p.name.startswith(".")]
+        staged = [p for p in out.glob("staging/results/*/*.parquet") if p.name[0] != "."]
         if len(staged) + (len(rows(out)) if list(out.glob("results/*.parquet")) else 0) >= count:
             return
         assert process.poll() is None, process.stdout.read()
@@ -330,7 +332,7 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
     process.kill()
     process.wait()
     time.sleep(6)  # its actors notice and die; until then they may still commit
-    staged = [str(p) for p in out.glob("staging/results/*.parquet") if not p.name.startswith(".")]
+    staged = [str(p) for p in out.glob("staging/results/*/*.parquet") if p.name[0] != "."]
     query = "select key, method, objective from read_parquet($files)"
     durable = set(duckdb.execute(query, {"files": staged}).fetchall()) if staged else set()
     sealed = by_identity(out) if list(out.glob("results/*.parquet")) else {}

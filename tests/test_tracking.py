@@ -1,12 +1,15 @@
 """What W&B gets of findings, whatever study they come from."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import wandb
 from synthetic import curve, made, seal
 
-from pipeline import studies, tracking
+from pipeline import UsageError, studies, tracking
+from pipeline.engine import Counters
 from pipeline.rows import RunDir
 from pipeline.statistics import Band
 from pipeline.studies import Chart, Findings
@@ -104,3 +107,24 @@ def test_what_goes_wrong_with_tracking_is_a_warning(tmp_path, monkeypatch, caplo
 
 def test_artifact_names_are_legal():
     assert tracking._safe("results-a b/c") == "results-a_b_c"
+
+
+def test_online_without_a_key_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    online = {"tracking": OFFLINE | {"mode": "online"}}
+    with pytest.raises(UsageError, match=r"^tracking=online: .* wandb login"):
+        tracking.check(online)
+    tracking.check({"tracking": OFFLINE})
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    tracking.check(online)
+
+
+def test_the_engines_seconds_do_not_hide_the_runs(tmp_path, monkeypatch):
+    run = SimpleNamespace(summary={}, id="abc")
+    monkeypatch.setattr(tracking, "_tracked", lambda settings, kind, config, log: log(run))
+    spent = Counters(forwards=7, seconds=1.5)
+    done = SimpleNamespace(images=1, computed=1, failed_rows=0, seconds=9.0, counters=spent)
+    tracking.log_evaluation({"out": str(tmp_path)}, done)
+    assert run.summary["seconds"] == 9 and run.summary["engine_seconds"] == 1.5
+    assert run.summary["engine_forwards"] == 7

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 import pipeline
 from pipeline import UsageError
 from pipeline.components import check_plugins, check_targets, one_line, suggestion
+from pipeline.config import limits
 
 CONF = Path(pipeline.__file__).resolve().parent.parent / "conf"
 """Beside the package, in a checkout as where it is installed."""
@@ -26,8 +27,8 @@ def compose(job: str, overrides: Sequence[str]) -> DictConfig:
 def resolve(config: DictConfig, schema: type) -> dict[str, Any]:
     """Plain settings, interpolations resolved.
 
-    Raises UsageError where a required value is missing, where a key is not part of the schema, and
-    for what may not be instantiated.
+    Raises UsageError where a required value is missing, where a key is not part of the schema,
+    where a value is beyond its field's limit, and for what may not be instantiated.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
     plain.pop("hydra", None)
@@ -42,6 +43,7 @@ def resolve(config: DictConfig, schema: type) -> dict[str, Any]:
         raise UsageError(one_line(error)) from None
     if not str(settings.get("out", "-")).strip():
         raise UsageError("out is empty: give out=<directory>")
+    limits.check(settings, schema)
     plugins = settings.get("plugins", [])
     check_plugins(plugins)
     check_targets(settings, plugins)

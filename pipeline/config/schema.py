@@ -2,44 +2,53 @@
 
 from dataclasses import dataclass, field
 
+from pipeline.config.limits import (
+    above,
+    at_least,
+    listening,
+    one_of,
+    setting,
+    whole_or_share,
+)
+
 
 @dataclass
 class EngineConfig:
     """How a worker computes; none of this changes what a row means, but for `precision`."""
 
-    precision: str = "fp32"
-    tokens_per_batch: int | None = None
-    images_in_flight: int | None = None
+    precision: str = setting("fp32", one_of("fp32", "tf32", "bf16"))
+    tokens_per_batch: int | None = setting(None, at_least(1))
+    images_in_flight: int | None = setting(None, at_least(1))
 
 
 @dataclass
 class ClusterConfig:
     """Where workers run: see conf/cluster."""
 
-    address: str | None = None
-    actors: int | None = None
-    threads: int = 2
-    gpus_per_actor: float = 1.0
-    cpu_actors: int = 0
-    placement_timeout_s: float = 600.0
-    image_deadline_s: float = 3600.0
-    tries: int = 3
-    grace_s: float = 30.0
-    time_limit_s: float | None = None
+    address: str | None = setting(None, listening())
+    actors: int | None = setting(None, at_least(1))
+    threads: int = setting(2, at_least(1))
+    gpus_per_actor: float = setting(1.0, whole_or_share())
+    cpu_actors: int = setting(0, at_least(0))
+    placement_timeout_s: float = setting(600.0, above(0))
+    image_deadline_s: float = setting(3600.0, above(0))
+    tries: int = setting(3, at_least(1))
+    grace_s: float = setting(30.0, at_least(0))
+    time_limit_s: float | None = setting(None, above(0))
 
 
 @dataclass
 class LockConfig:
     """One command at a time writes rows into a run directory; 0 refuses to wait for another."""
 
-    wait_s: float = 600.0
+    wait_s: float = setting(600.0, at_least(0))
 
 
 @dataclass
 class TrackingConfig:
     """W&B: see conf/tracking."""
 
-    mode: str = "offline"
+    mode: str = setting("offline", one_of("offline", "online", "disabled"))
     project: str = "pixel-quorum"
     entity: str | None = None
     group: str | None = None

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
 
 
+class Unreadable(OSError):  # noqa: N818 - what it is, not that it is an error
+    """A sample's bytes cannot be had now: the storage fails, which says nothing of the sample."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleRef:
     """One sample of one shard, located but not read: `members` maps extension -> (offset, size)."""
@@ -18,9 +22,14 @@ class SampleRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Encoded bytes of one image and its class index (None where the sample has no label)."""
+    """Encoded bytes of one image and its class index (None where the sample has no label).
+
+    `content`: 16 hex digits that change with the image's or the label's bytes; empty for samples
+    that come from no shard.
+    """
 
     shard: str
     key: str
     encoded: bytes
     label: int | None
+    content: str = ""

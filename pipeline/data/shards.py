@@ -1,17 +1,25 @@
 """WebDataset tars as random-access samples: index a tar once, then read members by byte offset."""
 
-import itertools
+import hashlib
 import json
 import random
+from collections import defaultdict, deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import fsspec
+import numpy as np
 
 from pipeline import UsageError
 from pipeline.data import IMAGE_EXTENSIONS, Sample, SampleRef
-from pipeline.data.tars import index_tar, read_members, shard_name
-from pipeline.data.urls import braces, matches
+from pipeline.data.index import ShardIndex, load
+from pipeline.data.labels import parse_label
+from pipeline.data.ranges import read_members
+from pipeline.data.urls import braces, local_path, matches, shard_names, told
+
+THREADS_LOCAL, THREADS_REMOTE = 8, 32
+"""Shards indexed at once: a disk keeps few requests busy, a store answers many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,34 +59,56 @@ class Shards:
         urls = [url for pattern in patterns for part in braces(pattern) for url in matches(part)]
         if not urls:
             raise UsageError("dataset.shards is empty: name at least one tar, glob or URL")
-        names = [shard_name(url) for url in urls]
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(
-                    f"dataset.shards: two shards are called {name!r}; rows are keyed by shard "
-                    "name, so rename one or run them as two data sets"
-                )
         return urls
+
+    def indexed(self) -> Iterator[tuple[ShardIndex, np.ndarray]]:
+        """Every shard in order with the places of its chosen samples (int64, ascending).
+
+        Shards are indexed ahead, a bounded number of them; those that `keys` does not name are
+        left out, as are those after the last sample of `limit`.
+        """
+        if self.limit is not None and self.seed is not None:
+            every = list(self._listed_in())
+            total = sum(len(places) for _, places in every)
+            drawn = random.Random(self.seed).sample(range(total), min(self.limit, total))
+            chosen, first = np.sort(np.array(drawn, dtype=np.int64)), 0
+            for index, places in every:
+                low, high = np.searchsorted(chosen, [first, first + len(places)])
+                yield index, places[chosen[low:high] - first]
+                first += len(places)
+            return
+        left = self.limit
+        for index, places in self._listed_in():
+            yield index, places[:left]
+            if left is not None:
+                left -= len(places)
+                if left <= 0:
+                    return
 
     def index(self) -> Iterator[SampleRef]:
         """Locate the samples, shard by shard, in tar order."""
+        for index, places in self.indexed():
+            yield from index.refs(places)
+
+    def _listed_in(self) -> Iterator[tuple[ShardIndex, np.ndarray]]:
+        """Every shard that `keys` names, with the places of the samples that it lists."""
+        urls = self.urls()
+        named = list(zip(urls, shard_names(urls), strict=True))
         listed = self._listed()
-        refs = (
-            ref
-            for url in self.urls()
-            for ref in index_tar(url)
-            if listed is None or (ref.shard, ref.key) in listed
-        )
-        if self.limit is None or self.seed is None:
-            return itertools.islice(refs, self.limit)
-        every = list(refs)
-        chosen = random.Random(self.seed).sample(range(len(every)), min(self.limit, len(every)))
-        return iter([every[i] for i in sorted(chosen)])
+        if listed is None:
+            for index in _loaded(named):
+                yield index, np.arange(len(index))
+            return
+        for index in _loaded([(url, name) for url, name in named if name in listed]):
+            keys = listed[index.shard]
+            held = [key in keys for key in index.keys.to_pylist()]
+            yield index, np.flatnonzero(np.array(held, dtype=bool))
 
     def read(self, ref: SampleRef) -> Sample:
         """Bytes and label of one sample.
 
-        Raises ValueError with the reason when the sample has no image or a malformed label.
+        Raises ValueError with the reason when the sample has no image or a malformed label;
+        Unreadable when the storage fails for longer than some 30 seconds.
         """
         if ref.error:
             raise ValueError(ref.error)
@@ -86,25 +116,36 @@ class Shards:
         if image is None:
             held = ", ".join(ref.members) or "nothing"
             raise ValueError(f"sample has no image member (it holds {held})")
-        member, _, name = self.label.partition(".")
+        member = self.label.partition(".")[0]
         wanted = [image, member] if member in ref.members else [image]
         encoded, *raw = read_members(ref.url, [ref.members[name] for name in wanted])
-        label = _label(raw[0], self.label, name) if raw else None
-        return Sample(shard=ref.shard, key=ref.key, encoded=encoded, label=label)
+        label = parse_label(raw[0], self.label) if raw else None
+        content = hashlib.blake2b(len(encoded).to_bytes(8, "big"), digest_size=8)
+        for part in (encoded, *raw):
+            content.update(part)
+        return Sample(
+            shard=ref.shard,
+            key=ref.key,
+            encoded=encoded,
+            label=label,
+            content=content.hexdigest(),
+        )
 
-    def _listed(self) -> set[tuple[str, str]] | None:
+    def _listed(self) -> dict[str, set[str]] | None:
+        """The keys that are asked for, by shard."""
         if self.keys is None:
             return None
-        try:
-            with fsspec.open(self.keys, "r") as file:
-                pairs = [tuple(line.split(maxsplit=1)) for line in file.read().splitlines()]
-        except FileNotFoundError:
-            raise UsageError(
-                f"dataset.keys={self.keys}: no such file; jobs.select writes it"
-            ) from None
-        if wrong := [pair for pair in pairs if len(pair) != 2]:
-            raise UsageError(f"dataset.keys={self.keys}: {wrong[0]} is no '<shard> <key>' line")
-        return set(pairs)
+        listed: dict[str, set[str]] = defaultdict(set)
+        for line in _text("dataset.keys", self.keys, "jobs.select writes it").split("\n"):
+            if not line.strip():
+                continue
+            pair = line.removesuffix("\r").split(maxsplit=1)
+            if len(pair) != 2:
+                raise UsageError(
+                    f"dataset.keys={self.keys}: {line[:80]!r} is no '<shard> <key>' line"
+                )
+            listed[pair[0]].add(pair[1])
+        return listed
 
     def names(self) -> list[str] | None:
         """Class names by index, where known."""
@@ -115,25 +156,47 @@ class Shards:
 
             info = ImageNetInfo()
             return [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
+        fix = "give a JSON list, a text file with one name a line, 'imagenet' or null"
+        text = _text("dataset.class_names", self.class_names, fix)
+        if not self.class_names.endswith(".json"):
+            return text.splitlines()
         try:
-            with fsspec.open(self.class_names, "r") as file:
-                text = file.read()
-        except FileNotFoundError:
+            names = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise UsageError(
-                f"dataset.class_names={self.class_names}: no such file; give a JSON list, a text "
-                "file with one name a line, 'imagenet' or null"
+                f"dataset.class_names={self.class_names} is no JSON ({error}); {fix}"
             ) from None
-        if self.class_names.endswith(".json"):
-            return list(json.loads(text))
-        return text.splitlines()
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"dataset.class_names={self.class_names} is no list of names; {fix}")
+        return names
 
 
-def _label(raw: bytes, where: str, field: str) -> int:
+def _text(option: str, url: str, fix: str) -> str:
+    """A text file. Raises UsageError of one line that names the option and the fix."""
+    with told(option, url):
+        try:
+            with fsspec.open(url, "r", encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            raise UsageError(f"{option}={url}: no such file; {fix}") from None
+
+
+def _loaded(named: list[tuple[str, str]]) -> Iterator[ShardIndex]:
+    """Indexes of (url, name) in order; ever more ahead, up to one a thread, so that whoever needs
+    few shards does not begin many."""
+    if not named:
+        return
+    threads = THREADS_REMOTE if local_path(named[0][0]) is None else THREADS_LOCAL
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="index")
+    ahead: deque[Future[ShardIndex]] = deque()
+    most = 1
     try:
-        value = json.loads(raw)[field] if field else raw.decode().strip()
-        return int(value)
-    except (ValueError, KeyError, TypeError) as error:
-        shown = raw[:40].decode(errors="replace")
-        raise ValueError(
-            f"label member {where!r} holds no class index: {shown!r} ({error})"
-        ) from None
+        for url, name in named:
+            ahead.append(pool.submit(load, url, name))
+            if len(ahead) >= most:
+                yield ahead.popleft().result()
+                most = min(2 * most, threads)
+        while ahead:
+            yield ahead.popleft().result()
+    finally:  # whoever has seen enough does not wait for what was begun ahead
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -18,6 +18,8 @@ from pipeline.models.head import Parts, example, split
 logging.getLogger("torchcam").setLevel(logging.ERROR)  # it warns of the layer that it chooses
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+EMBEDDINGS = ("stem.proj", "patch_embed")
+"""Layers that cut an image into tokens: all that a network without convolutions has of maps."""
 PREPROCESSING = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
 
@@ -91,7 +93,10 @@ class Model:
         size = tuple(self.preprocessing["input_size"])
         try:
             with GradCAM(self.module, self.cam_layer or None, input_shape=size) as cam:
-                return cam.target_names[0]
+                layer = cam.target_names[0]
+            if not self.cam_layer and layer.startswith(EMBEDDINGS):
+                raise ValueError(f"{layer} is no feature map but the pixels themselves")
+            return layer
         except ValueError:
             raise UsageError(
                 "the model has no convolutional feature map for CAM methods; set model.cam_layer"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from pipeline import UsageError
 from pipeline.models import PREPROCESSING, Model
 from pipeline.models.loading import check_classes, check_settings, ready
+from pipeline.models.once import one_at_a_time
 from pipeline.models.weights import fit_weights, hash_weights, read_weights, reason
 
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every retry
@@ -92,7 +94,8 @@ class TimmModel:
             )
         hub = self.weights == "hub"
         try:
-            with torch.random.fork_rng(devices=[]):
+            fetching = one_at_a_time() if hub else nullcontext()
+            with fetching, torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 module = timm.create_model(self.name, pretrained=hub, **dict(self.kwargs))
         except TypeError as error:

@@ -1,6 +1,7 @@
 """Classifiers of torchvision, by name."""
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -13,6 +14,7 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights, list_m
 from pipeline import UsageError
 from pipeline.models import Model
 from pipeline.models.loading import check_settings, ready
+from pipeline.models.once import one_at_a_time
 from pipeline.models.weights import fit_weights, hash_weights, read_weights, reason
 
 
@@ -77,7 +79,7 @@ class TorchvisionModel:
 
     def _create(self, release: WeightsEnum | None) -> nn.Module:
         try:
-            with torch.random.fork_rng(devices=[]):
+            with one_at_a_time() if release else nullcontext(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 return get_model(self.name, weights=release, **dict(self.kwargs))
         except (TypeError, ValueError) as error:

@@ -8,14 +8,17 @@ from pipeline.report.text import rendered
 from pipeline.rows import Storage
 
 
-def write(run: Storage, sections: Sequence[Section], *, confidence: float) -> str:
-    """Write <out>/report/index.html; returns its place."""
+def write(
+    run: Storage, sections: Sequence[Section], *, confidence: float, notes: Sequence[str] = ()
+) -> str:
+    """Write <out>/report/index.html, `notes` on top; returns its place."""
     html = rendered(
         Path(__file__).with_name("page.html"),
         out=run.out,
         models=list(dict.fromkeys(name for section in sections for name in section.models)),
         datasets=list(dict.fromkeys(name for section in sections for name in section.datasets)),
         confidence=f"{100 * confidence:g}",
+        notes=notes,
         sections=[section.html for section in sections],
     )
     path = run.path("report", "index.html")

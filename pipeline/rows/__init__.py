@@ -1,15 +1,14 @@
-"""Rows as durable Parquet: one staged file an image, sealed into parts that readers see.
+"""Rows as durable Parquet: staged by workers as images are done, sealed into parts for readers.
 
-    <out>/staging/<kind>/<hash of image and its rows>.parquet   by a worker when an image is done
-    <out>/<kind>/<dataset>-<hash of contents>.parquet           sealed from those by the driver
-
-Names derive from contents, so a late or repeated write changes nothing. A crash between sealing and
-removing staged files leaves rows in both; the next run drops the staged.
+<out>/staging/<kind>/<writer>/...               groups of rows and claims to them (see `writer`)
+<out>/<kind>/<dataset>-<writer>-<n>.parquet     parts, which a writer seals from its own groups
 """
 
+from pipeline.rows.committed import Committed
 from pipeline.rows.directory import RunDir
-from pipeline.rows.parts import METADATA_KEY, encode
+from pipeline.rows.parts import METADATA_KEY
 from pipeline.rows.schema import Identity, Kind
 from pipeline.rows.storage import Storage
+from pipeline.rows.writer import Writer
 
-__all__ = ["METADATA_KEY", "Identity", "Kind", "RunDir", "Storage", "encode"]
+__all__ = ["METADATA_KEY", "Committed", "Identity", "Kind", "RunDir", "Storage", "Writer"]

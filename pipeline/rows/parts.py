@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import UsageError
@@ -21,17 +21,25 @@ ROWS_PER_GROUP = 128
 """Few enough that reading one image's rows of a part reads little else."""
 
 
-def encode(rows: Sequence[dict[str, Any]], metadata: dict[str, Any], schema: pa.Schema) -> bytes:
-    """Rows as a Parquet file with its metadata; columns that a row lacks are null."""
+def to_table(
+    rows: Sequence[dict[str, Any]], metadata: dict[str, Any], schema: pa.Schema
+) -> pa.Table:
+    """Rows with their metadata; columns that a row lacks are null."""
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
     schema = schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
-    return to_bytes(pa.Table.from_pydict(columns, schema=schema))
+    return pa.Table.from_pydict(columns, schema=schema)
 
 
 def to_bytes(table: pa.Table) -> bytes:
     """A table as a Parquet file."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    pq.write_table(
+        table,
+        buffer,
+        compression="zstd",
+        row_group_size=ROWS_PER_GROUP,
+        write_page_checksum=True,
+    )
     return buffer.getvalue()
 
 
@@ -45,28 +53,47 @@ def read(
 
     Raises UsageError for a file that is damaged or somebody else's; OSError where a store fails.
     """
-    try:
-        with fs.open(path, "rb") as file:
-            schema = pq.read_schema(file)
-            _ours(path, schema)
-            if not where.keys() <= set(schema.names):
-                return schema.empty_table()
-            return pq.read_table(
-                file,
-                columns=None if columns is None else [c for c in columns if c in schema.names],
-                filters=[(column, "==", value) for column, value in where.items()] or None,
-            )
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
+    with _reading(path), fs.open(path, "rb") as file:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        schema = parquet.schema_arrow
+        _ours(path, schema)
+        if not where.keys() <= set(schema.names):
+            return schema.empty_table()
+        known = None if columns is None else [c for c in columns if c in schema.names]
+        if where:
+            wanted = [(column, "==", value) for column, value in where.items()]
+            table = pq.read_table(file, columns=known, filters=wanted)
+        else:
+            table = parquet.read(known)
+        table.validate(full=True)
+        return table
+
+
+def batches(fs: fsspec.AbstractFileSystem, path: str, rows: int) -> Iterator[pa.RecordBatch]:
+    """Every byte of a file, so many rows at a time. Raises as `read` does."""
+    with _reading(path), fs.open(path, "rb") as file:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        _ours(path, parquet.schema_arrow)
+        for batch in parquet.iter_batches(rows):
+            batch.validate(full=True)
+            yield batch
+
+
+def footer(fs: fsspec.AbstractFileSystem, path: str) -> pq.ParquetFile:
+    """A file's own summary, to be asked for `.metadata` and `.schema_arrow`. Raises as `read`."""
+    with _reading(path), fs.open(path, "rb") as file:
+        parquet = pq.ParquetFile(file)
+        _ours(path, parquet.schema_arrow)
+        return parquet
 
 
 def metadata(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, Any]:
     """What a file says of how it was made. Raises as `read` does."""
-    try:
-        with fs.open(path, "rb") as file:
-            return json.loads(_ours(path, pq.read_schema(file)))
-    except (pa.ArrowException, OSError, json.JSONDecodeError) as error:
-        raise _damaged(path, error) from None
+    with _reading(path), fs.open(path, "rb") as file:
+        said = json.loads(_ours(path, pq.read_schema(file)))
+        if not isinstance(said, dict):
+            raise pa.ArrowInvalid("its metadata is no mapping")
+        return said
 
 
 def fitted(tables: Sequence[tuple[str, pa.Table]], schema: pa.Schema) -> pa.Table:
@@ -84,15 +111,50 @@ def fitted(tables: Sequence[tuple[str, pa.Table]], schema: pa.Schema) -> pa.Tabl
     return pa.concat_tables([merged.empty_table(), *fits])
 
 
-def distinct(table: pa.Table, identity: list[str]) -> pa.Table:
-    """The first of all rows that share an identity."""
-    numbered = table.select(identity).append_column("row", pa.array(np.arange(len(table))))
-    first = numbered.group_by(identity).aggregate([("row", "min")])["row_min"].to_numpy()
-    if len(first) == len(table):
-        return table
-    kept = np.zeros(len(table), dtype=bool)
-    kept[first] = True
-    return table.filter(pa.array(kept))
+def cast(path: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Just the columns of `schema`, null where the file lacks them. Raises as `fitted` does."""
+    with _fitting(path):
+        return fitted([(path, table)], schema).select(schema.names).cast(schema)
+
+
+def distinct(table: pa.Table, identity: Sequence[str]) -> pa.Table:
+    """The first of all rows that share an identity, or the first that is ok."""
+    kept = firsts(table, identity)
+    return table if kept.all() else table.filter(pa.array(kept))
+
+
+def firsts(table: pa.Table, identity: Sequence[str]) -> np.ndarray:
+    """Whether each row is the one that counts of those that share its identity: an ok one wins
+    over failed ones, then the first."""
+    code = np.zeros(len(table), np.int64)
+    for column in identity:
+        values, place = coded(table[column])
+        code = code * (len(values) + 1) + place
+    failed = np.asarray(pc.fill_null(pc.not_equal(table["status"], "ok"), True))
+    order = np.lexsort((failed, code))  # stable
+    kept = np.zeros(len(table), bool)
+    kept[order[np.flatnonzero(np.diff(code[order], prepend=-1))]] = True
+    return kept
+
+
+def coded(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Distinct values and the place of each row's among them, which ends with that of null."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    values = column.dictionary
+    return values, np.asarray(pc.fill_null(column.indices, len(values)))
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: bad UTF-8, bad JSON
+        if isinstance(error, UsageError):
+            raise
+        raise _damaged(path, error) from None
 
 
 @contextmanager

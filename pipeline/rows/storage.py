@@ -11,6 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -72,41 +73,41 @@ class Storage:
 
     def write(self, path: str, content: bytes) -> None:
         """Write a whole file or nothing, durably."""
-        if not self.is_local:
+        if self.is_local:
+            _durably(path, content, os.replace)
+        else:
             self.fs.pipe_file(path, content)
-            return
-        folder, name = os.path.split(path)
-        os.makedirs(folder, exist_ok=True)
-        temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
     def create(self, path: str, content: bytes) -> None:
         """Write a file that nobody has written; of many at once, one succeeds.
 
         Raises FileExistsError for the others.
         """
-        if not self.is_local:
+        if self.is_local:
+            _durably(path, content, os.link)  # which, unlike a renaming, does not replace
+        else:
             self.fs.pipe_file(path, content, mode="create")
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "xb") as file:
+
+
+def _durably(path: str, content: bytes, put: Callable[[str, str], None]) -> None:
+    """Write beside a path and `put` it there, so that it is whole or absent."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        put(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def retried(action: Callable[[], Result]) -> Result:

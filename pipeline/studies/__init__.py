@@ -61,6 +61,11 @@ def build(study: str, settings: Mapping[str, Any], device: str = "cpu") -> Work:
     return importlib.import_module(f"{__name__}.{study}.build").build(settings, device)
 
 
+def study_of(settings: Mapping[str, Any]) -> str:
+    """The study that a job's settings are of: of masks there may be several trials."""
+    return "masks" if "trials" in settings else "curves"
+
+
 def studies() -> list[Study]:
     """Every folder here; they are imported when they are asked for, so that workers stay lean."""
     folders = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]

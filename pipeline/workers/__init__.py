@@ -1,55 +1,63 @@
 """The distributed run, and the only place that imports Ray.
 
-The driver leases images, one at a time, as many to an actor as it keeps in flight. An actor
-decodes, computes, stages one durable file per image and acknowledges; results never travel through
-Ray. A dead actor's images go back together to an idle actor, and are halved while it dies of them,
-so that one poisonous image cannot take others along; alone, after `cluster.tries` deaths, it
-becomes failed rows. The driver seals staged files into parts. It holds the run directory's lock.
+The driver indexes shards and finds which rows are missing (`backlog`); a pure policy (`schedule`)
+decides who computes which images and what becomes of them when workers fall. Actors decode ahead
+of their engine, make rows durable in groups and seal their own parts (`line`); results never travel
+through Ray. The driver holds counts, and the run directory's lock.
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
-import ray
-
-from pipeline import UsageError, studies
-from pipeline.data import SampleRef
+from pipeline import RunError, UsageError, studies
 from pipeline.engine import Counters
 from pipeline.lock import Lock
-from pipeline.progress import Progress
-from pipeline.rows import Identity, RunDir, Storage
-from pipeline.rows.storage import retried
-from pipeline.work import Wanted, Work
-from pipeline.workers.cluster import connect
+from pipeline.progress import Progress, ending
+from pipeline.rows import RunDir, Storage
+from pipeline.work import LOOKED_AT, Work
+from pipeline.workers.cluster import session
 from pipeline.workers.commit import committing
 from pipeline.workers.driver import Driver
-from pipeline.workers.lease import Lease
+from pipeline.workers.resume import resumed
+from pipeline.workers.stop import Stop
 
 logger = logging.getLogger(__name__)
+
+SCAN_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run did: images in the data set, images computed now, rows that failed, forwards."""
+    """What a run did: images in the data set, images computed now, their rows, those that failed
+    by reason, what was spent in how many seconds; lines on how it went."""
 
     images: int
-    computed: int
-    failed_rows: int
-    counters: Counters
-    seconds: float
+    computed: int = 0
+    rows: int = 0
+    failures: Mapping[str, int] = field(default_factory=Counter)
+    counters: Counters = field(default_factory=Counters)
+    seconds: float = 0.0
+    remarks: Sequence[str] = ()
+
+    @property
+    def failed_rows(self) -> int:
+        """Of all reasons."""
+        return sum(self.failures.values())
 
     def text(self) -> str:
-        """A line of it."""
+        """What there is to say of it."""
         spent = self.counters
-        return (
+        first = (
             f"{self.computed} images in {self.seconds:.0f} s: {spent.forwards:,} forwards, "
             f"{spent.forwards / self.seconds:.0f} forwards/s, "
             f"{spent.flops / self.seconds / 1e9:,.0f} GFLOP/s, {self.failed_rows} rows failed"
         )
+        return "\n".join([first, *self.remarks])
 
 
 def run(
@@ -60,90 +68,81 @@ def run(
     """Bring every requested row of a study into being: compute those that `out` lacks.
 
     `accepted` is told the settings once they are known to work. Raises UsageError for settings
-    that cannot work, before any worker starts.
+    that cannot work, before any worker starts, and RunError where it ends early.
     """
-    work = studies.build(study, settings)
-    work.check()
-    refs = list(work.data.index())
-    if not refs:
-        keys = settings["dataset"]["keys"]
-        which = f"none of the samples that dataset.keys={keys} lists is" if keys else "no samples"
-        raise UsageError(f"dataset.shards: {which} in {settings['dataset']['shards']}")
-    with Lock(Storage(settings["out"]), wait_s=settings["lock"]["wait_s"], say=_say) as lock:
-        accepted(settings)
-        return _complete(settings, work, refs, lock)
+    cluster = settings["cluster"]
+    with Stop(cluster["time_limit_s"], grace_s=cluster["grace_s"]) as stop:
+        work = studies.build(study, settings)
+        work.check()
+        _look_at_data(settings, work)
+        with Lock(Storage(settings["out"]), wait_s=settings["lock"]["wait_s"], say=_say) as lock:
+            accepted(settings)
+            return _complete(settings, work, lock, stop)
 
 
-def _complete(
-    settings: Mapping[str, Any], work: Work, refs: list[SampleRef], lock: Lock
-) -> Outcome:
-    """Compute the rows that are not committed yet, from reading these to the last seal."""
+def _complete(settings: Mapping[str, Any], work: Work, lock: Lock, stop: Stop) -> Outcome:
+    """Compute the rows that are not committed yet."""
     place = RunDir(settings["out"], work.kind)
     with committing(place.out):
-        place.check_shards(_shard_sizes(refs))
-        committed = retried(place.committed)
-        place.seal(place.staged(), committed)
-    leases = _missing(work, refs, committed, place.orders(set(work.order_fingerprints.values())))
-    rows = sum(len(lease.wanted) for lease in leases)
-    total = len(refs) * len(work.wanted)
-    _say(
-        f"{settings['out']}: {total - rows} of {total} rows are there; "
-        + (f"computing {rows} rows of {len(leases)} images" if rows else "nothing to compute")
-    )
+        backlog, stamps = resumed(place, work, retry=settings["retry"] == "failed", say=_say)
+    scan = threading.Thread(target=backlog.scan, args=(stamps.see,), name="index", daemon=True)
+    scan.start()
+    some = backlog.wait()
+    _stop_early(stop)
+    found = backlog.found
+    if not some:
+        with committing(place.out):
+            stamps.keep()
+        _say(f"{place.out}: {found.rows} of {found.rows} rows are there; nothing to compute")
+        return Outcome(images=found.images)
+    scan.join(timeout=SCAN_S)  # most data sets are indexed by then
+    there = f"{found.rows - found.missing_rows} of {found.rows} rows"
+    todo = f"computing {found.missing_rows} rows of {found.missing_images} images"
+    more = "" if backlog.complete else " (shards are still being indexed)"
+    _say(f"{place.out}: {there} are there; {todo}{more}")
     started = time.monotonic()
-    if not leases:
-        return Outcome(
-            images=len(refs), computed=0, failed_rows=0, counters=Counters(), seconds=0.0
-        )
-    forwards = sum(work.forwards(lease.wanted, lease.known) for lease in leases)
-    connect(settings["cluster"])
-    try:
-        with Progress(images=len(leases), forwards=forwards) as progress:
-            driver = Driver(settings, work, leases, committed, progress, lock.check)
-            driver.evaluate()
-    finally:
-        ray.shutdown()
-    return Outcome(
-        images=len(refs),
-        computed=driver.images,
-        failed_rows=driver.failed_rows,
-        counters=driver.counters,
+    with Progress(place.out) as progress, session(settings["cluster"], progress.say):
+        stop.again()
+        _stop_early(stop)
+        driver = Driver(settings, work, backlog, progress, lock.check, stop)
+        driver.evaluate()
+        with committing(place.out):
+            stamps.keep()
+    outcome = Outcome(
+        images=found.images,
+        computed=driver.schedule.done,
+        rows=found.missing_rows,
+        failures=driver.crew.spent.failures,
+        counters=driver.crew.spent.counters,
         seconds=time.monotonic() - started,
+        remarks=ending(driver.last),
     )
+    if not driver.finished:
+        raise RunError(
+            f"stopped by {stop.reason}: {outcome.computed} of {found.missing_images} images are "
+            "done and stay; run the same command to do the rest"
+        )
+    return outcome
+
+
+def _look_at_data(settings: Mapping[str, Any], work: Work) -> None:
+    """Index shards up to the first sample that is asked for, and look for its label.
+
+    Raises UsageError where there is none, before `out` is touched.
+    """
+    for index, places in work.data.indexed():
+        if len(places):
+            work.check_labels(list(index.refs(places[:LOOKED_AT])))
+            return
+    keys, shards = settings["dataset"]["keys"], settings["dataset"]["shards"]
+    which = f"none of the samples that dataset.keys={keys} lists is" if keys else "no samples"
+    raise UsageError(f"dataset.shards: {which} in {shards}")
+
+
+def _stop_early(stop: Stop) -> None:
+    if stop.reason is not None:
+        raise RunError(f"stopped by {stop.reason} before work began; run the same command again")
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _missing(
-    work: Work,
-    refs: list[SampleRef],
-    committed: set[Identity],
-    orders: Mapping[tuple[str, str, str, Any], str],
-) -> list[Lease]:
-    """A lease for each image that lacks rows, over just those rows."""
-    prints, order_prints = work.fingerprints, work.order_fingerprints
-    leases = []
-    for ref in refs:
-        wanted: Wanted = [
-            (method, facet)
-            for method, facet in work.wanted
-            if (ref.shard, ref.key, prints[method], facet) not in committed
-        ]
-        known = {
-            (method, facet): orders[place]
-            for method, facet in wanted
-            if (place := (ref.shard, ref.key, order_prints.get(method, ""), facet)) in orders
-        }
-        if wanted:
-            leases.append(Lease(ref, wanted, known))
-    return leases
-
-
-def _shard_sizes(refs: list[SampleRef]) -> dict[str, int]:
-    sizes = {}
-    for shard, url in {ref.shard: ref.url for ref in refs}.items():
-        fs, path = fsspec.core.url_to_fs(url)
-        sizes[shard] = fs.size(path)
-    return sizes

@@ -1,12 +1,10 @@
-"""The Ray actor: an engine in a thread of its own, decoding and committing beside it."""
+"""The Ray actor: a line of its own, and what the driver can ask of it."""
 
 import asyncio
-import logging
 import os
-import queue
-import threading
-from collections.abc import Mapping
-from functools import partial
+import socket
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -14,83 +12,68 @@ import torch
 
 from pipeline import studies
 from pipeline.build import provenance
-from pipeline.engine import Counters, Engine
-from pipeline.rows import RunDir
-from pipeline.work import Known, Row
-from pipeline.workers.lease import Lease
+from pipeline.engine import Engine
+from pipeline.rows import RunDir, Writer
+from pipeline.workers.lease import Lease, Report
+from pipeline.workers.line import Line
 
 
 class Worker:
     """Evaluates images leased to it, as many at a time as its engine can batch."""
 
-    def __init__(self, study: str, settings: Mapping[str, Any], threads: int):
+    def __init__(self, study: str, settings: Mapping[str, Any], threads: int, writer: str):
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         torch.set_num_threads(threads)
         self.work = studies.build(study, settings, device)
-        self.metadata = provenance(settings, self.work)
-        self.run = RunDir(settings["out"], self.work.kind)
-        self.engine = Engine(
-            self.work.model, tokens_per_batch=settings["engine"]["tokens_per_batch"]
+        self.settings, self.threads = settings, threads
+        run = RunDir(settings["out"], self.work.kind)
+        self.writer = Writer(run, writer, provenance(settings, self.work))
+        self.line: Line | None = None
+
+    async def ready(self) -> tuple[int, str, str]:
+        """Images that can be under way here, this node's id and its host's name."""
+        self.line = await asyncio.to_thread(self._begin)
+        return self.line.window, ray.get_runtime_context().get_node_id(), socket.gethostname()
+
+    async def exchange(self, leases: Sequence[Lease], low: int, patience_s: float) -> Report:
+        """Take images on; answer when others are done and at most `low` are left, or in time."""
+        assert self.line is not None
+        self.line.put(leases)
+        await asyncio.to_thread(self.line.wait, low, patience_s)
+        return self.line.report()
+
+    async def drain(self) -> None:
+        """Begin nothing more."""
+        assert self.line is not None
+        self.line.drain()
+
+    async def close(self) -> Report:
+        """Seal everything and leave nothing staged; what is under way is lost."""
+        assert self.line is not None
+        await asyncio.to_thread(self.line.close)
+        return self.line.report()
+
+    def _begin(self) -> Line:
+        if self.work.model.device.type != "cpu":  # as the driver has checked it
+            self.work.check()
+        engine = Engine(
+            self.work.model, tokens_per_batch=self.settings["engine"]["tokens_per_batch"]
         )
-        self.settings = settings
-        self.inbox: queue.SimpleQueue = queue.SimpleQueue()
-        self.failure: BaseException | None = None
-        threading.Thread(target=self._work, args=(threads,), daemon=True).start()
-
-    async def ready(self) -> int:
-        """Images that this actor wants in flight."""
-        self.work.check()
         fixed = self.settings["engine"]["images_in_flight"]
-        return fixed or self.engine.window(*self.work.first_request())
+        line = Line(
+            self.work,
+            engine,
+            self.writer,
+            in_engine=fixed or engine.window(*self.work.first_request()),
+            threads=self.threads,
+            deadline_s=self.settings["cluster"]["image_deadline_s"],
+            fatal=_end,
+        )
+        line.start()
+        return line
 
-    async def evaluate(self, lease: Lease) -> tuple[str, int]:
-        """Compute and stage one image's rows; returns the staged file and the rows that failed.
 
-        Raises where they cannot be committed.
-        """
-        ref, wanted = lease.ref, lease.wanted
-        loop = asyncio.get_running_loop()
-        known = await asyncio.to_thread(self._known, lease) if lease.known else {}
-        try:
-            ready = await asyncio.to_thread(self.work.read, ref, wanted, known)
-        except Exception as error:
-            rows = self.work.failures(ref.shard, ref.key, wanted, error)
-        else:
-            future = loop.create_future()
-            self.inbox.put((self.work.explain(ready, wanted, known), loop, future))
-            rows = await future
-        name = await asyncio.to_thread(self.run.stage, rows, self.metadata)
-        return name, sum(row["status"] != "ok" for row in rows)
-
-    async def counters(self) -> Counters:
-        """What the engine has spent."""
-        return self.engine.counters
-
-    def _known(self, lease: Lease) -> Known:
-        """Earlier rows whose orders are those that are wanted."""
-        prints, facet_of = self.work.order_fingerprints, self.work.kind.facet
-        found: dict[tuple[str, Any], Row] = {}
-        for part in set(lease.known.values()):
-            rows = self.run.read_rows(part, shard=lease.ref.shard, key=lease.ref.key, status="ok")
-            orders = {(row["order_fingerprint"], row[facet_of]): row for row in rows}
-            for (method, facet), where in lease.known.items():
-                if where == part:
-                    found[method, facet] = orders[prints[method], facet]
-        return found
-
-    def _work(self, threads: int) -> None:
-        torch.set_num_threads(threads)  # OpenMP's setting belongs to the thread
-        idle = True
-        try:
-            while True:
-                while idle or not self.inbox.empty():
-                    task, loop, future = self.inbox.get()
-                    self.engine.add(
-                        task,
-                        partial(loop.call_soon_threadsafe, future.set_result),
-                    )
-                    idle = False
-                idle = not self.engine.step()
-        except BaseException:
-            logging.exception("the engine stopped")
-            os._exit(1)  # the driver sees a dead actor and replaces it
+def _end(error: BaseException) -> None:
+    """The driver sees a dead actor and replaces it."""
+    time.sleep(0.1)  # for the log
+    os._exit(1)

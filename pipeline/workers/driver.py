@@ -1,268 +1,298 @@
-"""The driver owns the work: it leases images and sees to it that every row is committed."""
+"""The driver: carries out what the schedule decides, with real actors. It holds counts, no rows."""
 
 import logging
+import queue
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
 
-import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline import RunError, UsageError
 from pipeline.build import provenance
-from pipeline.engine import Counters
-from pipeline.engine.device import MALLOC
-from pipeline.rows import Identity, RunDir
-from pipeline.rows.storage import retried
+from pipeline.progress import ActorStatus, Status
+from pipeline.rows import RunDir, Writer
+from pipeline.rows.writer import register
 from pipeline.work import Work
-from pipeline.workers.actor import Worker
-from pipeline.workers.cluster import plan
+from pipeline.workers.backlog import Backlog
+from pipeline.workers.cluster import Health, plan
 from pipeline.workers.commit import committing
-from pipeline.workers.lease import Lease
-from pipeline.workers.suspects import Suspects
+from pipeline.workers.crew import Crew, Member, reason_of
+from pipeline.workers.lease import Report
+from pipeline.workers.schedule import Image, Schedule, patience, watermark
+from pipeline.workers.stop import Stop
+from pipeline.workers.tries import Tries
 
 logger = logging.getLogger(__name__)
 
-IMAGES_PER_PART = 256
-SECONDS_PER_PART = 15.0
-
-
-class Progress(Protocol):
-    """What the driver tells while it works."""
-
-    def __call__(self, images: int, counters: Counters) -> None:
-        """So many images are committed; this is what has been spent."""
-        ...
-
-
-@dataclass
-class _Actor:
-    """The driver's view of one actor; `suspect`: what it holds was in flight when another died."""
-
-    handle: Any
-    ready: Any
-    window: int = 0
-    suspect: bool = False
-    leases: dict[Any, tuple[Lease, float]] = field(default_factory=dict)
-    counters: Counters = field(default_factory=Counters)
-    asked: Any = None
+TICK_S = 0.25
+COMING_S = 60.0
+"""Actors that were started no longer ago are counted on when work is shared out."""
 
 
 class Driver:
-    """Gets every lease's rows committed, whatever happens to actors."""
+    """Gets every missing row committed, whatever happens to actors."""
 
     def __init__(
         self,
         settings: Mapping[str, Any],
         work: Work,
-        leases: Sequence[Lease],
-        committed: set[Identity],
-        progress: Progress,
+        backlog: Backlog,
+        progress: Callable[[Status], None],
         check: Callable[[], None],
+        stop: Stop,
     ):
-        self.settings = settings
-        self.cluster = settings["cluster"]
-        self.work = work
-        self.metadata = provenance(settings, work)
+        """`check` raises where this run must not go on: another holds the lock."""
+        self.settings, self.cluster = settings, settings["cluster"]
+        self.work, self.backlog = work, backlog
+        self.progress, self.check, self.stop = progress, check, stop
         self.run = RunDir(settings["out"], work.kind)
-        self.todo: deque[Lease] = deque(leases)
-        self.suspects: Suspects[Lease] = Suspects(self.cluster["tries"])
-        self.committed = committed
-        self.progress = progress
-        self.check = check
-        self.counters = Counters()
-        self.images = 0
-        self.failed_rows = 0
-        self._actors: list[_Actor] = []
-        self._fallen: list[Counters] = []
-        self._unsealed: list[str] = []
-        self._sealed_at = time.monotonic()
+        tries, deadline = self.cluster["tries"], self.cluster["image_deadline_s"]
+        self.schedule = Schedule(tries=tries, deadline_s=deadline)
+        self.tries = Tries(self.run, self.schedule.suspects, backlog)
         self._early_deaths = 0  # in a row, of actors that were never ready
+        self._unfilled = 0  # places for actors that cannot start
         self._refusals = 0  # in a row, without a commit between them
+        self._ticked = 0.0
+        self._grace_ends: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Every image is done or given up."""
+        return self.backlog.complete and not self.backlog.waits and self.schedule.finished
 
     def evaluate(self) -> None:
-        """Run until every lease is committed. Raises UsageError or RunError if none can.
+        """Run until everything is committed, or `stop` says so and the grace is over.
 
-        `check` raises where this run must stop: another holds the lock.
+        Raises UsageError or RunError where it cannot be done.
         """
-        self.plan = plan(self.cluster)
-        started = time.monotonic()
+        self.plan, self._started = plan(self.cluster), time.monotonic()
+        self.crew = Crew(self.run, self.settings, self.plan)
+        self.health = Health()
         try:
-            for _ in range(min(self.plan.actors, len(self.todo))):
-                self._start()
-            while self.todo or self.suspects or any(a.leases for a in self._actors):
-                self.check()
-                self._lease()
-                self._collect()
-                self._check_deadlines()
-                self._seal()
-                self._count()
-                if not any(a.window for a in self._actors) and not self.images:
-                    waited = time.monotonic() - started
-                    if waited > self.cluster["placement_timeout_s"]:
-                        raise UsageError(
-                            f"no actor could be placed in {waited:.0f} s: the cluster lacks "
-                            f"{self.plan.resources}; lower cluster.actors, cluster.threads or "
-                            "add nodes"
-                        )
-            self._count(final=True)
+            while not self._over():
+                if time.monotonic() - self._ticked > TICK_S:
+                    self._tick()
+                try:
+                    name, event, future = self.crew.inbox.get(timeout=TICK_S)
+                except queue.Empty:
+                    continue
+                if member := self.crew.members.get(name):
+                    self._heard(member, event, future)
+            self.last = self.status()
+            self._close(list(self.crew.members.values()))
+            self.last = replace(self.status(), actors=self.last.actors)
+            if self.finished:
+                self.crew.tidy()
+                self.tries.forget()
+            self.progress(self.last)
         finally:
-            self._seal(final=True)
-            for actor in self._actors:
-                ray.kill(actor.handle)
+            self.health.stop()
+            self.crew.kill()
 
-    def _start(self) -> None:
-        handle = (
-            ray.remote(Worker)
-            .options(
-                max_restarts=0,
-                max_task_retries=0,
-                max_concurrency=1000,
-                runtime_env={"env_vars": MALLOC},
-                **self.plan.resources,
-            )
-            .remote(self.work.kind.study, dict(self.settings), self.plan.threads)
+    def status(self) -> Status:
+        """What an operator sees."""
+        members, found = self.crew.members.values(), self.backlog.found
+        oldest = [m.report.oldest for m in members if m.report and m.report.oldest]
+        image, seconds = max(oldest, key=lambda one: one[1], default=(None, 0.0))
+        actors = [self._status(member) for member in members]
+        return Status(
+            images=found.missing_images,
+            known=self.backlog.complete,
+            done=self.schedule.done,
+            failures=dict(self.crew.spent.failures),
+            in_flight=sum(actor.in_flight for actor in actors),
+            forwards=found.forwards,
+            counters=self.crew.spent.counters,
+            actors=actors,
+            slowest=image and ("/".join(self.backlog.place(image)), seconds),
         )
-        self._actors.append(_Actor(handle=handle, ready=handle.ready.remote()))
 
-    def _lease(self) -> None:
-        """Give work to actors with room; suspects get an idle actor to themselves."""
-        for actor in self._actors:
-            if not actor.window or (actor.suspect and actor.leases):
-                continue
-            actor.suspect = bool(self.suspects) and not actor.leases
-            if actor.suspect:
-                for lease in self.suspects.next():
-                    self._give(actor, lease)
-            while self.todo and not actor.suspect and len(actor.leases) < actor.window:
-                self._give(actor, self.todo.popleft())
+    def _status(self, member: Member) -> ActorStatus:
+        seat, report = self.schedule.seats.get(member.name), member.report
+        state = "starting" if seat is None else "draining" if seat.leaving else "working"
+        late = 5 * patience(len(self.crew.members))
+        if seat is not None and seat.held and time.monotonic() - seat.heard > late:
+            state = "silent"
+        return ActorStatus(
+            name=member.name,
+            node=member.host,
+            images=seat.done if seat else 0,
+            in_flight=report.in_flight if report else 0,
+            images_per_s=seat.speed if seat else 0.0,
+            busy=report.counters.seconds / max(1e-9, report.seconds) if report else 0.0,
+            state=state,
+        )
 
-    def _give(self, actor: _Actor, lease: Lease) -> None:
-        actor.leases[actor.handle.evaluate.remote(lease)] = (lease, time.monotonic())
+    def _over(self) -> bool:
+        if self._grace_ends is None:
+            return self.finished
+        held = any(seat.held for seat in self.schedule.seats.values())
+        return not held or time.monotonic() > self._grace_ends
 
-    def _collect(self) -> None:
-        """Take acknowledgements, notice actors that became ready or died."""
-        waiting = {
-            ref: a for a in self._actors for ref in (*a.leases, *([] if a.window else [a.ready]))
-        }
-        if not waiting:
-            time.sleep(0.05)
+    def _tick(self) -> None:
+        """What is looked after again and again."""
+        now = self._ticked = time.monotonic()
+        self.check()
+        self.schedule.more = not self.backlog.complete
+        for span in self.tries.without_suspects(self.backlog.take()):
+            self.schedule.offer(span)
+        leaving = self.health.check()
+        if self._grace_ends is None and self.stop.reason is not None:
+            self._end_orderly(self.stop.reason, now)
+        if self._grace_ends is None:
+            self._fill_places(now)
+        self._check_deadlines(now)
+        for member in list(self.crew.members.values()):
+            if member.up and member.node in leaving:
+                self._leave(member, "its node is about to go")
+            if member.up and not member.calling:
+                self._call(member)
+        self.progress(self.status())
+
+    def _end_orderly(self, reason: str, now: float) -> None:
+        grace = self.cluster["grace_s"]
+        logger.warning("%s: finishing what is under way, for %g s at most", reason, grace)
+        self._grace_ends = now + grace
+        self.schedule.stop()
+        for member in self.crew.members.values():
+            if member.up:
+                self._leave(member)
+
+    def _leave(self, member: Member, reason: str = "") -> None:
+        """A member finishes what it has begun, and no more."""
+        if self.schedule.seats[member.name].leaving:
             return
-        done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        if not done:
-            done, _ = ray.wait(list(waiting), num_returns=1, timeout=0.5)
-        for ref in done:
-            actor = waiting[ref]
-            if actor not in self._actors:
-                continue
-            try:
-                answer = ray.get(ref)
-            except RayTaskError as error:
-                self._refused(actor, ref, error)
-            except RayActorError as error:
-                self._died(actor, error)
+        if reason:
+            logger.warning("a worker finishes and is replaced: %s", reason)
+        self.schedule.leave(member.name)
+        member.handle.drain.remote()
+
+    def _fill_places(self, now: float) -> None:
+        """Start actors while there are places and work for them."""
+        starting = [m for m in self.crew.members.values() if not m.up]
+        self.schedule.coming = sum(now - m.begun < COMING_S for m in starting)
+        wanted = min(self.plan.actors - self._unfilled, self.schedule.actors_needed)
+        if (lacking := wanted - len(self.crew.members)) > 0:
+            self.crew.start(lacking, now)
+        waited = now - self._started
+        nobody = len(starting) == len(self.crew.members) and not self.schedule.done
+        if nobody and waited > self.cluster["placement_timeout_s"]:
+            needs = " or ".join(str(dict(group.resources)) for group in self.plan.groups)
+            raise UsageError(
+                f"no actor could be placed in {waited:.0f} s: the cluster lacks {needs}; lower "
+                "cluster.actors, cluster.threads or add nodes"
+            )
+
+    def _check_deadlines(self, now: float) -> None:
+        """Ray never notices a hung actor; ending it makes it a death like any other."""
+        members = self.crew.members
+        oldest = {n: m.report.oldest[1] for n, m in members.items() if m.report and m.report.oldest}
+        for name in self.schedule.late(oldest, now):
+            limit = self.cluster["image_deadline_s"]
+            report, silent = members[name].report, now - self.schedule.seats[name].heard
+            old = report.old if report and silent < limit / 2 else None
+            reason = f"an image took longer than image_deadline_s={limit:g}"
+            self._died(members[name], reason, among=old)
+
+    def _call(self, member: Member) -> None:
+        """Give a member more and have it report, unless there is nothing to give or to hear of."""
+        spans = self.schedule.give(member.name, time.monotonic())
+        leases = list(self.backlog.leases(spans))
+        seat = self.schedule.seats[member.name]
+        if seat.held:
+            self.crew.ask(member, leases, watermark(seat), patience(len(self.crew.members)))
+        elif seat.leaving and self._grace_ends is None:
+            self._close([member])  # a node that goes, before the run ends
+
+    def _heard(self, member: Member, event: str, future: Future) -> None:
+        try:
+            answer = future.result()
+        except RayTaskError as error:
+            self._refused(member, error.cause or error, at_work=event != "ready")
+        except RayActorError as error:
+            self._died(member, reason_of(error), guilty="its node" not in str(error))
+        else:
+            if event == "ready":
+                self._up(member, *answer)
             else:
-                if ref == actor.ready:
-                    actor.window = int(answer)
-                    self._early_deaths = 0
-                else:
-                    name, failed = answer
-                    del actor.leases[ref]
-                    self._done(name, failed)
+                self._reported(member, answer)
 
-    def _done(self, name: str, failed: int) -> None:
-        self._unsealed.append(name)
-        self.images += 1
-        self.failed_rows += failed
-        self._refusals = 0
+    def _up(self, member: Member, window: int, node: str, host: str) -> None:
+        member.node, member.host, member.up = node, host, True
+        self._early_deaths = 0
+        self.schedule.up(member.name, window, time.monotonic())
+        self._call(member)
 
-    def _refused(self, actor: _Actor, ref: Any, error: RayTaskError) -> None:
+    def _reported(self, member: Member, report: Report) -> None:
+        self.crew.reported(member, report)
+        self.schedule.heard(member.name, report.done, time.monotonic())
+        if report.done:
+            self._refusals = 0
+        if report.refused is not None:
+            self._refused(member, report.refused)
+        else:
+            self._call(member)
+
+    def _refused(self, member: Member, error: BaseException, *, at_work: bool = True) -> None:
         """The actor lives, but could not start or commit: the settings' fault, or the store's,
         which may pass. Replaced, unless all actors have been for `cluster.tries` times."""
-        reason = _reason(error.cause or error)
-        if isinstance(error.cause, UsageError):
+        reason = reason_of(error)
+        if isinstance(error, UsageError):
             raise UsageError(f"a worker cannot go on: {reason}") from None
         self._refusals += 1
-        if ref == actor.ready or self._refusals >= self.cluster["tries"] * self.plan.actors:
-            raise RunError(f"a worker cannot go on: {reason}") from None
+        if not at_work or self._refusals >= self.cluster["tries"] * self.plan.actors:
+            raise RunError(
+                f"a worker cannot go on: {reason}; what is committed stays: mend it and run the "
+                "same command again"
+            ) from None
         logger.warning("a worker could not commit and is replaced: %s", reason)
-        ray.kill(actor.handle)
-        self._died(actor, error)
+        self._died(member, reason, guilty=False)
 
-    def _died(self, actor: _Actor, error: BaseException) -> None:
-        """Replace an actor; what it had in flight goes back."""
-        self._actors.remove(actor)
-        self._fallen.append(actor.counters)
-        if not actor.window:
-            self._early_deaths += 1
-            if self._early_deaths >= self.cluster["tries"]:
-                self._go_on_without(_reason(error))
-                return
-        held = [lease for lease, _ in actor.leases.values()]
-        if (lease := self.suspects.died(held, suspect=actor.suspect)) is not None:
-            reason = f"its worker process died {self.cluster['tries']} times: {_reason(error)}"
-            ref = lease.ref
-            rows = self.work.failures(ref.shard, ref.key, lease.wanted, reason)
-            with committing(self.run.out):
-                self._done(self.run.stage(rows, self.metadata), len(rows))
-        if self.todo or self.suspects:
-            self._start()
+    def _died(
+        self,
+        member: Member,
+        reason: str,
+        *,
+        guilty: bool = True,
+        among: Collection[Image] | None = None,
+    ) -> None:
+        """An actor is no more, or shall be; what it had under way goes back."""
+        places = self.crew.end(member)
+        seat = self.schedule.seats.get(member.name)
+        if seat is None:
+            self._died_early(reason)
+            return
+        logger.info("a worker died: %s", reason)
+        durable = {image for image in seat.held if self.backlog.place(image) in places}
+        for image in self.schedule.down(member.name, durable, guilty=guilty, among=among):
+            self._give_up(image, reason)
+        self.tries.keep()
 
-    def _go_on_without(self, reason: str) -> None:
-        ready = sum(bool(actor.window) for actor in self._actors)
-        if not ready:
-            raise RunError(f"workers cannot start: {reason}")
-        logger.warning("workers cannot start (%s); going on with %d", reason, ready)
+    def _died_early(self, reason: str) -> None:
+        self._early_deaths += 1
+        if self._early_deaths >= self.cluster["tries"]:
+            ready = sum(member.up for member in self.crew.members.values())
+            if not ready:
+                raise RunError(f"workers cannot start: {reason}")
+            self._unfilled += 1
+            logger.warning("workers cannot start (%s); going on with %d", reason, ready)
 
-    def _check_deadlines(self) -> None:
-        """Ray never notices a hung actor; killing it makes it a death like any other."""
-        limit = self.cluster["image_deadline_s"]
-        for actor in self._actors:
-            oldest = min((begun for _, begun in actor.leases.values()), default=None)
-            if oldest is not None and time.monotonic() - oldest > limit:
-                ray.kill(actor.handle)
+    def _give_up(self, image: Image, reason: str) -> None:
+        """Failed rows for an image that kills its workers."""
+        said = f"its worker process died {self.cluster['tries']} times: {reason}"
+        rows = self.work.failures(*self.backlog.place(image), self.backlog.wanted(image), said)
+        with committing(self.run.out):
+            writer = Writer(self.run, register(self.run), provenance(self.settings, self.work))
+            writer.stage(rows)
+            writer.close()
+        self.crew.spent.failures[said] += len(rows)
 
-    def _seal(self, *, final: bool = False) -> None:
-        age = time.monotonic() - self._sealed_at
-        due = len(self._unsealed) >= IMAGES_PER_PART or age > SECONDS_PER_PART
-        if self._unsealed and (final or due):
-            self.check()
-            with committing(self.run.out):
-                if set(self._unsealed) - set(retried(self.run.staged)):
-                    raise UsageError(
-                        f"out={self.run.out}: a worker's file does not show up here; give an out= "
-                        "that all nodes share (a mounted folder or an object store URL)"
-                    )
-                self.run.seal(self._unsealed, self.committed)
-            self._unsealed = []
-            self._sealed_at = time.monotonic()
-
-    def _count(self, *, final: bool = False) -> None:
-        """Poll the engines' counters without waiting, and tell the progress."""
-        for actor in self._actors:
-            try:
-                if actor.asked is not None:
-                    done, _ = ray.wait([actor.asked], timeout=5 if final else 0)
-                    if not done:
-                        continue
-                    actor.counters = ray.get(actor.asked)
-                if actor.window:
-                    actor.asked = actor.handle.counters.remote()
-                    if final:
-                        actor.counters = ray.get(actor.asked)
-            except RayActorError:
-                continue  # its death is noticed where its images are
-        every = self._fallen + [actor.counters for actor in self._actors]
-        self.counters = Counters(
-            **{name: sum(getattr(c, name) for c in every) for name in vars(Counters())}
-        )
-        self.progress(self.images, self.counters)
-
-
-def _reason(error: BaseException) -> str:
-    """The last line that says something: Ray's messages end with the cause."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[-1] if lines else type(cause).__name__
+    def _close(self, members: list[Member]) -> None:
+        for name, report in self.crew.close(members).items():
+            self.schedule.heard(name, report.done, time.monotonic())
+        for member in members:
+            if member.name in self.schedule.seats:
+                self.schedule.down(member.name, (), guilty=False)

@@ -7,7 +7,7 @@ alone; alone it is given up after `tries` deaths. One poison among n costs at mo
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 Image = TypeVar("Image")
@@ -18,11 +18,23 @@ class Suspects(Generic[Image]):
 
     def __init__(self, tries: int):
         self.tries = tries
+        self.deaths: Counter[Image] = Counter()
+        """Of each image, while it was alone in flight."""
         self._groups: deque[Sequence[Image]] = deque()
-        self._deaths: Counter[Image] = Counter()  # alone in flight
 
-    def __bool__(self) -> bool:
-        return bool(self._groups)
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __iter__(self) -> Iterator[Sequence[Image]]:
+        """Groups that wait."""
+        return iter(self._groups)
+
+    def add(self, images: Sequence[Image], deaths: int = 0) -> None:
+        """A group that waits; `deaths`: of a single image so far."""
+        if images:
+            self._groups.append(images)
+        if deaths:
+            self.deaths[images[0]] = deaths
 
     def next(self) -> Sequence[Image]:
         """The group to give to an idle actor."""
@@ -35,8 +47,8 @@ class Suspects(Generic[Image]):
         """
         if len(images) == 1:
             (image,) = images
-            self._deaths[image] += 1
-            if self._deaths[image] >= self.tries:
+            self.deaths[image] += 1
+            if self.deaths[image] >= self.tries:
                 return image
             self._groups.append(images)
         elif suspect:

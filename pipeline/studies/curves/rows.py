@@ -9,6 +9,7 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("dataset", "shard", "key", "model", "weights")),
         *((name, pa.string()) for name in ("players", "masking", "curve_masking", "method")),
         *((name, pa.string()) for name in ("objective", "fingerprint", "order_fingerprint")),
+        ("content", pa.string()),
         *((name, pa.int32()) for name in ("label", "prediction", "target", "n_players")),
         ("order", pa.list_(pa.uint16())),
         ("scores", pa.list_(pa.float32())),

@@ -26,6 +26,7 @@ from pipeline.methods.heatmaps import Wanted as Heat
 from pipeline.methods.interaction import interactions
 from pipeline.players import Players, View, blank
 from pipeline.rows import Kind
+from pipeline.studies.curves.rehearsal import rehearse
 from pipeline.studies.curves.rows import CURVES, ORDER_COLUMNS
 from pipeline.work import Known, Row, Wanted, Work
 
@@ -76,10 +77,19 @@ class CurvesWork(Work):
         return total + (len(wanted) - free) * self.judge.forwards(self.n_players)
 
     def check(self) -> None:
-        """Cut and mask a blank image; raises UsageError where settings do not fit."""
-        view = blank(self.model.preprocessing)
-        for masking in (self.masking, self.curve_masking):
-            masking.begin(self.model, view.image_CHW, self._blank_HW)
+        """Cut a blank image and rehearse; raises UsageError where settings do not fit."""
+        maskings = {"masking": self.masking}
+        if self.curve_masking != self.masking:
+            maskings["curve_masking"] = self.curve_masking
+        rehearse(
+            self.model,
+            self._blank_HW,
+            maskings=maskings,
+            methods=self.methods,
+            judge=self.judge,
+            target=self.target,
+            prior=self._prior,
+        )
 
     def first_request(self) -> tuple[int, int]:
         """A search's first step shows one player; half the players remain on average."""
@@ -110,7 +120,7 @@ class CurvesWork(Work):
     def explain(self, ready: Ready, wanted: Wanted, known: Known) -> Task:
         """Predict, play every method's game, judge each order."""
         sample = ready.sample
-        said: dict[str, int | None] = {"label": sample.label}
+        said: Row = {"label": sample.label, "content": sample.content}
         games: dict[Masking, Game] = {}
         try:
             arena = yield from self.arena(ready, said)
@@ -142,7 +152,7 @@ class CurvesWork(Work):
                     rows.append(self.row(*place, name, objective) | row | {"status": "ok"})
         return [row | said for row in rows]
 
-    def arena(self, ready: Ready, said: dict[str, int | None]) -> Turn[Arena]:
+    def arena(self, ready: Ready, said: Row) -> Turn[Arena]:
         """Where an image is played with; players with a prior are cut by its heat first."""
         sample, view = ready.sample, ready.view
         if ready.regions_HW is not None:
@@ -184,9 +194,7 @@ class CurvesWork(Work):
         maskings = [self.masking, self.curve_masking] if new else [self.curve_masking]
         return list(dict.fromkeys(maskings))
 
-    def _meet(
-        self, arena: Arena, masking: Masking, sample: Sample, said: dict[str, int | None]
-    ) -> Turn[None]:
+    def _meet(self, arena: Arena, masking: Masking, sample: Sample, said: Row) -> Turn[None]:
         """The prediction and the class to explain."""
         asked, problem = None, None
         try:

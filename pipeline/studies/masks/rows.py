@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("dataset", "shard", "key", "model", "method")),
         ("trial", pa.int32()),
         ("fingerprint", pa.string()),
+        ("content", pa.string()),
         *((name, pa.int32()) for name in ("label", "prediction", "target", "prediction_after")),
         *((name, pa.int32()) for name in ("label_rank_before", "label_rank_after")),
         ("mask", pa.list_(pa.float16())),

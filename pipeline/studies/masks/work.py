@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from pipeline import UsageError
+from pipeline.components import one_line
 from pipeline.data import Sample, SampleRef
-from pipeline.engine import Listed, Request, Task
+from pipeline.engine import Engine, Listed, Request, Task
 from pipeline.game import sample_rng
 from pipeline.game.arena import Arena, Turn
 from pipeline.masking.blur import Blur
 from pipeline.masking.pixels import gradient_tokens
 from pipeline.methods.subset import Subset
 from pipeline.methods.undesirable import Masks, Undesirable
+from pipeline.models.head import example
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.rows import Kind
 from pipeline.scores.target import Target
@@ -55,7 +57,7 @@ class MasksWork(Work):
         return [(name, trial) for name in self.variants for trial in range(self.trials)]
 
     def check(self) -> None:
-        """Precision and patches."""
+        """Precision, patches, classes; one look and one gradient on a made-up image."""
         if self.model.dtype != torch.float32:
             raise UsageError("engine.precision: masks are optimised in fp32; use fp32 or tf32")
         if "greedy" in self.controls:
@@ -75,6 +77,27 @@ class MasksWork(Work):
                 raise UsageError(f"cells={variant.cells}: give at least 2")
             if variant.kernel // 2 >= smallest:
                 raise UsageError(f"kernel={variant.kernel}: the input has {smallest} pixels only")
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """One look and one gradient on a made-up image. Raises UsageError where they fail."""
+        image_CHW = example(self.model.preprocessing["input_size"])[0]
+        how = next(iter(self.variants.values())).batch
+
+        def look() -> Turn[int]:
+            whole_cc = torch.ones(how.cells, how.cells)
+            (plain_K,), _ = yield Request(Look(how), Listed([Seen(image_CHW, whole_cc)]))
+            yield Request(Saliency(how), Listed([(image_CHW, 0)]))
+            return len(plain_K)
+
+        try:
+            (n_classes,) = Engine(self.model).run([look()], in_flight=1)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"methods: no mask can be made: {one_line(error)}") from error
+        if isinstance(self.target, int) and self.target >= n_classes:
+            raise UsageError(f"target={self.target}: the model has classes 0 to {n_classes - 1}")
 
     def forwards(self, wanted: Wanted, known: Container[Any]) -> int:
         """Optimisation, masked looks, and the greedy control for masks of the usual area."""
@@ -106,7 +129,7 @@ class MasksWork(Work):
     def explain(self, ready: tuple[Sample, Tensor], wanted: Wanted, known: Known) -> Task:
         """Predict, optimise, look at the masks and their controls."""
         sample, image_CHW = ready
-        said: dict[str, int | None] = {"label": sample.label}
+        said: Row = {"label": sample.label, "content": sample.content}
         try:
             look = Look(next(iter(self.variants.values())).batch)
             whole_cc = torch.ones(look.how.cells, look.how.cells)

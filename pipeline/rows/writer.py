@@ -1,0 +1,225 @@
+"""How one process makes rows durable: groups of them, then parts, each announced before it is made.
+
+    <out>/staging/<kind>/<writer>/000000.claim    the writer exists
+    <out>/staging/<kind>/<writer>/000017.parquet  group 17: what was finished since group 16
+    <out>/staging/<kind>/<writer>/000003.claim    create-only: groups 9 to 17 become one part
+    <out>/<kind>/<dataset>-<writer>-000003.parquet
+
+A claim is what a writer and whoever takes over from it contend for. Whoever has made claim n + 1
+decides what becomes of all that came after claim n; the loser is fenced off, however long it was
+silent. A claim says all there is to say of its part, so doing it twice gives the same file.
+"""
+
+import json
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import RunError
+from pipeline.rows import parts
+from pipeline.rows.directory import BY_IMAGE, RunDir, safe
+from pipeline.rows.storage import retried
+
+logger = logging.getLogger(__name__)
+
+CLAIMS_KEPT = 20
+"""Claims that a folder holds, so that listing it stays cheap; whoever takes over needs those that
+the writer has not told of, one or two."""
+_FILE = re.compile(r"(\d{6})\.(claim|parquet)")
+Place = tuple[str, str]
+"""An image by shard and key."""
+
+
+class FencedError(RunError):
+    """Another process has taken over what this writer had under way."""
+
+
+class Writer:
+    """Stages and seals rows that were all made in one way, which `metadata` tells."""
+
+    def __init__(self, run: RunDir, name: str, metadata: dict[str, Any]):
+        self.run, self.name, self.metadata = run, name, metadata
+        self.sealed = 0  # number of the last claim
+        self.rows = 0  # staged but not sealed
+        self._groups = 0
+        self._open: list[pa.Table] = []
+
+    def stage(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Make rows durable as one more group. Where it raises, it can be done again."""
+        table = parts.to_table(rows, self.metadata, self.run.kind.schema)
+        path = _path(self.run, self.name, self._groups + 1, "parquet")
+        retried(partial(self.run.write, path, parts.to_bytes(table)))
+        self._groups += 1
+        self.rows += len(rows)
+        self._open.append(table)
+
+    def seal(self) -> None:
+        """Make a part of all groups since the last. Raises FencedError where another has."""
+        if not self._open:
+            return
+        first = self._groups - len(self._open) + 1
+        part = _part_name(self._open[0], self.name, self.sealed + 1)
+        claim = {"groups": [first, self._groups], "part": part, "closed": False}
+        _make_claim(self.run, self.name, self.sealed + 1, claim)
+        self.sealed += 1
+        _make_part(self.run, part, self._open)
+        for group in range(first, self._groups + 1):
+            _remove(self.run, _path(self.run, self.name, group, "parquet"))
+        self._open, self.rows = [], 0
+        if self.sealed > CLAIMS_KEPT:
+            _remove(self.run, _path(self.run, self.name, self.sealed - CLAIMS_KEPT, "claim"))
+
+    def close(self) -> None:
+        """Seal what is left and leave nothing behind."""
+        self.seal()
+        forget(self.run, self.name)
+
+
+def register(run: RunDir) -> str:
+    """Name of a new writer, known to whoever takes over from its driver."""
+    name = uuid.uuid4().hex[:12]
+    retried(lambda: run.create(_path(run, name, 0, "claim"), b"{}"))
+    return name
+
+
+def writers(run: RunDir) -> list[str]:
+    """Names of writers that have not closed."""
+    return [name for name in run.names("staging", run.kind.folder) if "." not in name]
+
+
+def take_over(run: RunDir, name: str, since: int = 0) -> set[Place]:
+    """Seal what a writer has left and fence it off; the images that it made durable after its claim
+    number `since`, whether it had told of them or not. Doing it again changes nothing."""
+    found: set[Place] = set()
+    while True:
+        groups, claims = _listed(run, name)
+        last = claims[-1] if claims else 0
+        said = [_read_claim(run, name, n) for n in claims if n > since or n == last]
+        for claim in said:
+            if "part" in claim:
+                found |= _settled(run, name, claim)
+        if said and said[-1].get("closed"):
+            return found
+        done = max((claim["groups"][1] for claim in said if "groups" in claim), default=0)
+        groups = [n for n in groups if n > done]
+        closing: dict[str, Any] = {"closed": True}
+        if groups:
+            part = _part_name(_read_group(run, name, groups[0]), name, last + 1)
+            closing |= {"groups": [groups[0], groups[-1]], "part": part}
+        try:
+            _make_claim(run, name, last + 1, closing)
+        except FencedError:  # the writer itself was quicker: look again
+            continue
+
+
+def forget(run: RunDir, name: str) -> None:
+    """Remove a closed writer's folder; what it stages or seals afterwards comes to nothing."""
+    folder = ("staging", run.kind.folder, name)
+    for file in run.names(*folder):
+        _remove(run, run.path(*folder, file))
+    if run.is_local:
+        with suppress(OSError):
+            run.fs.rmdir(run.path(*folder))
+
+
+def recover(run: RunDir) -> int:
+    """Seal what earlier runs, which are over, have left; the number of their writers.
+
+    Writers that were fenced off before have come to nothing since and are forgotten.
+    """
+    names = writers(run)
+    for name in names:
+        _, claims = _listed(run, name)
+        closed = bool(claims) and _read_claim(run, name, claims[-1]).get("closed")
+        take_over(run, name)
+        if closed:
+            forget(run, name)
+    return len(names)
+
+
+def _settled(run: RunDir, name: str, claim: dict[str, Any]) -> set[Place]:
+    """See to it that a claimed part is there and its groups are not; its images."""
+    first, last = claim["groups"]
+    groups, _ = _listed(run, name)
+    left = [n for n in groups if first <= n <= last]
+    path = run.path(run.kind.folder, claim["part"])
+    if not run.fs.exists(path):
+        if not left:  # it was there, and its rows are in another part since, or unwanted
+            return set()
+        _make_part(run, claim["part"], [_read_group(run, name, n) for n in left])
+    for n in left:
+        _remove(run, _path(run, name, n, "parquet"))
+    table = parts.read(run.fs, path, ["shard", "key"])
+    return set(zip(*(table[c].to_pylist() for c in ("shard", "key")), strict=True))
+
+
+def _make_claim(run: RunDir, name: str, number: int, claim: dict[str, Any]) -> None:
+    """Raises FencedError where somebody else has made this one or removed the one before."""
+    path, content = _path(run, name, number, "claim"), json.dumps(claim).encode()
+    retried(run.fs.invalidate_cache)
+    if not retried(lambda: run.fs.exists(_path(run, name, number - 1, "claim"))):
+        raise FencedError(f"out={run.out}: writer {name} is over")
+    try:
+        retried(lambda: run.create(path, content))
+    except FileExistsError:
+        # a store that answered too late has written it: then it is ours
+        if retried(lambda: run.fs.cat_file(path)) != content:
+            raise FencedError(f"out={run.out}: writer {name} was taken over") from None
+
+
+def _make_part(run: RunDir, part: str, tables: Sequence[pa.Table]) -> None:
+    metadata = tables[0].schema.metadata
+    table = parts.fitted([(part, table) for table in tables], pa.schema([])).sort_by(BY_IMAGE)
+    content = parts.to_bytes(table.replace_schema_metadata(metadata))
+    retried(lambda: run.write(run.path(run.kind.folder, part), content))
+
+
+def _part_name(table: pa.Table, writer: str, number: int) -> str:
+    return f"{safe(str(table['dataset'][0]))}-{writer}-{number:06d}.parquet"
+
+
+def _listed(run: RunDir, name: str) -> tuple[list[int], list[int]]:
+    """Numbers of the groups and of the claims in a writer's folder."""
+    found: dict[str, list[int]] = {"parquet": [], "claim": []}
+    for file in retried(lambda: run.names("staging", run.kind.folder, name)):
+        if match := _FILE.fullmatch(file):
+            found[match[2]].append(int(match[1]))
+    return found["parquet"], found["claim"]
+
+
+def _read_claim(run: RunDir, name: str, number: int) -> dict[str, Any]:
+    """What a claim says; nothing where its maker died of writing it, before it could act on it."""
+    content: Any = retried(lambda: run.fs.cat_file(_path(run, name, number, "claim")))
+    try:
+        return json.loads(content)
+    except ValueError:
+        return {}
+
+
+def _read_group(run: RunDir, name: str, number: int) -> pa.Table:
+    return retried(lambda: parts.read(run.fs, _path(run, name, number, "parquet")))
+
+
+def _path(run: RunDir, name: str, number: int, kind: str) -> str:
+    return run.path("staging", run.kind.folder, name, f"{number:06d}.{kind}")
+
+
+def _remove(run: RunDir, path: str) -> None:
+    def remove() -> None:
+        with suppress(FileNotFoundError):
+            run.fs.rm_file(path)
+
+    retried(remove)
+
+
+def staged(run: RunDir) -> Iterator[str]:
+    """Paths of groups that are not sealed."""
+    for name in writers(run):
+        groups, _ = _listed(run, name)
+        yield from (_path(run, name, number, "parquet") for number in groups)

@@ -1,0 +1,155 @@
+"""The actors of a run, as the driver knows them: started, asked, ended, and what they leave."""
+
+import logging
+import queue
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from pipeline.engine import Counters
+from pipeline.engine.device import MALLOC
+from pipeline.rows import RunDir
+from pipeline.rows.writer import Place, forget, register, take_over
+from pipeline.workers.actor import Worker
+from pipeline.workers.cluster import Group, Plan
+from pipeline.workers.commit import committing
+from pipeline.workers.lease import Lease, Report
+
+logger = logging.getLogger(__name__)
+
+CLOSE_S = 60.0
+AT_ONCE = 16
+
+
+@dataclass(eq=False)
+class Member:
+    """One actor, whose name is its writer's. `calling`: it has been asked and will report."""
+
+    name: str
+    handle: Any
+    group: Group
+    begun: float
+    node: str = ""
+    host: str = ""
+    up: bool = False
+    report: Report | None = None
+    calling: bool = False
+
+
+@dataclass
+class Spent:
+    """What has been spent and what has failed, summed over actors, fallen ones too."""
+
+    counters: Counters = field(default_factory=Counters)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def add(self, before: Report | None, report: Report) -> None:
+        """Take note of a report that follows another."""
+        self.failures.update(report.failures)
+        old = before.counters if before else Counters()
+        for name, value in vars(report.counters).items():
+            setattr(self.counters, name, getattr(self.counters, name) + value - getattr(old, name))
+
+
+class Crew:
+    """Members by name; what they answer arrives in `inbox` as (name, what was asked, answer)."""
+
+    def __init__(self, run: RunDir, settings: Mapping[str, Any], plan: Plan):
+        self.run, self.settings, self.plan = run, settings, plan
+        self.members: dict[str, Member] = {}
+        self.inbox: queue.SimpleQueue[tuple[str, str, Future]] = queue.SimpleQueue()
+        self.spent = Spent()
+        self._left: list[str] = []  # writers of members that are no more
+
+    def start(self, count: int, now: float) -> None:
+        """More members, of the groups that lack most."""
+        with committing(self.run.out), ThreadPoolExecutor(AT_ONCE) as pool:
+            names = list(pool.map(lambda _: register(self.run), range(count)))
+        for name in names:
+            present = Counter(id(member.group) for member in self.members.values())
+            group = max(self.plan.groups, key=lambda g: g.actors - present[id(g)])
+            handle = (
+                ray.remote(Worker)
+                .options(
+                    max_restarts=0,
+                    max_task_retries=0,
+                    max_concurrency=8,
+                    runtime_env={"env_vars": MALLOC},
+                    **group.resources,
+                )
+                .remote(self.run.kind.study, dict(self.settings), self.plan.threads, name)
+            )
+            member = self.members[name] = Member(name, handle, group, now)
+            self._expect(member, "ready", handle.ready.remote())
+
+    def ask(self, member: Member, leases: Sequence[Lease], low: int, patience_s: float) -> None:
+        """Have a member take these on and report."""
+        member.calling = True
+        self._expect(member, "exchange", member.handle.exchange.remote(leases, low, patience_s))
+
+    def reported(self, member: Member, report: Report) -> None:
+        """Take note."""
+        self.spent.add(member.report, report)
+        member.report, member.calling = report, False
+
+    def end(self, member: Member) -> set[Place]:
+        """A member is no more, or shall be: images that it made durable without having told."""
+        ray.kill(member.handle)
+        del self.members[member.name]
+        self._left.append(member.name)
+        with committing(self.run.out):
+            return take_over(self.run, member.name, member.report.sealed if member.report else 0)
+
+    def close(self, members: Collection[Member]) -> dict[str, Report]:
+        """Have members seal what they hold and end; for those that cannot, it is done here."""
+        calls = {member.handle.close.remote(): member for member in members if member.up}
+        done: list[Any] = []
+        if calls:
+            done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=CLOSE_S)
+        last: dict[str, Report] = {}
+        for call in done:
+            member = calls[call]
+            try:
+                report: Report = ray.get(call)
+            except (RayActorError, RayTaskError) as error:
+                logger.warning("a worker could not seal its rows: %s", reason_of(error))
+                continue
+            self.reported(member, report)
+            last[member.name] = report
+        for member in list(members):
+            report_or_none = last.get(member.name)
+            if report_or_none is None or report_or_none.refused is not None:
+                self.end(member)
+            else:
+                ray.kill(member.handle)
+                del self.members[member.name]
+        return last
+
+    def kill(self) -> None:
+        """End all; what they have staged is for the next run to seal."""
+        for member in self.members.values():
+            ray.kill(member.handle)
+
+    def tidy(self) -> None:
+        """Nothing of a finished run is left but its parts."""
+        with committing(self.run.out):
+            for name in self._left:
+                forget(self.run, name)
+
+    def _expect(self, member: Member, event: str, call: Any) -> None:
+        def answered(future: Future) -> None:
+            self.inbox.put((member.name, event, future))
+
+        call.future().add_done_callback(answered)
+
+
+def reason_of(error: BaseException) -> str:
+    """The last line that says something: Ray's messages end with the cause."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1] if lines else type(cause).__name__

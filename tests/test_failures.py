@@ -1,0 +1,59 @@
+"""Rows that failed: told by their reasons at the end, on top of the report, in the exit status."""
+
+from types import SimpleNamespace
+
+import pytest
+from synthetic import curve, made, seal
+
+from jobs import aggregate, evaluate
+from pipeline import RunError, tracking, workers
+from pipeline.engine import Counters
+
+
+def outcome(**failures: int) -> SimpleNamespace:
+    failed = sum(failures.values())
+    return SimpleNamespace(
+        images=10,
+        computed=10,
+        rows=20,
+        failed_rows=failed,
+        failures=failures,
+        stopped=None,
+        counters=Counters(),
+        seconds=1.0,
+        text=lambda: "10 images",
+    )
+
+
+@pytest.fixture
+def finish(monkeypatch):
+    def complete(done, max_failed=0.05):
+        monkeypatch.setattr(workers, "run", lambda study, settings, accepted: done)
+        monkeypatch.setattr(tracking, "log_evaluation", lambda settings, outcome: None)
+        tracked = {"mode": "disabled"}
+        settings = {"out": "run", "max_failed": max_failed, "tracking": tracked}
+        evaluate.complete("curves", settings)
+
+    return complete
+
+
+def test_too_many_failures_are_an_error_that_says_why(finish, capsys):
+    with pytest.raises(
+        RunError, match=r"^2 of 20 rows failed: bad \(2\); .*max_failed=0.05: .*retry="
+    ):
+        finish(outcome(bad=2))
+    assert "next" not in capsys.readouterr().out
+    finish(outcome(bad=2), max_failed=0.1)
+    assert "2 of 20 rows failed: bad (2); retry=failed" in capsys.readouterr().out
+    finish(outcome(), max_failed=0)
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_an_aggregation_says_what_failed_and_why(tmp_path, capsys):
+    bad = [curve(k, "f", status="failed", error=f"'{k}' <cut> off at {k}") for k in "cd"]
+    seal(tmp_path, ([curve("a", "f"), curve("b", "f"), *bad], made("f")))
+    given = [f"out={tmp_path}", "tracking=disabled", "resamples=10", "gallery=0"]
+    aggregate.main.job(aggregate.main.settings(given))
+    assert "2 of 4 rows failed: ... <cut> off at" in capsys.readouterr().out
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert '<p class="error">2 of 4 rows failed: ... &lt;cut&gt; off at' in page
