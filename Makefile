@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: help setup quickstart undesirable test lint format benchmark clean
+.PHONY: help setup quickstart undesirable test fuzz faults lint format benchmark clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,6 +31,12 @@ undesirable: setup ## which pixels stand in the true class's way
 
 test: setup ## the default test suite
 	$(BIN)/python -m pytest
+
+fuzz: setup ## tens of thousands of made-up tars, images, settings and result files
+	FUZZ=1 $(BIN)/python -m pytest tests/test_fuzz_data.py tests/test_fuzz_rows.py tests/test_fuzz_settings.py
+
+faults: setup ## processes of real clusters are killed; takes a while
+	$(BIN)/python -m pytest -m slow -s tests/test_faults.py
 
 lint: setup ## ruff, pyright, import-linter
 	$(BIN)/ruff check .

@@ -1,7 +1,4 @@
-"""Whatever bytes arrive, reading data ends with an answer or a ValueError that says why.
-
-`FUZZ=1 pytest tests/test_fuzz_data.py` tries thirty times as many inputs.
-"""
+"""Whatever bytes arrive, reading data ends with an answer or a ValueError that says why."""
 
 import io
 import os
@@ -12,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from conftest import encode
-from hypothesis import HealthCheck, given, settings
+from fuzzing import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -23,18 +21,6 @@ from pipeline.data.labels import parse_label
 from pipeline.data.ranges import Ranges
 from pipeline.data.shards import Shards
 from pipeline.data.urls import braces
-
-TIMES = 30 if os.environ.get("FUZZ") else 1
-
-
-def tries(count: int):
-    return settings(
-        max_examples=count * TIMES,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        database=None,
-    )
-
 
 KEYS = st.lists(
     st.sampled_from(["a", "b", "./c", "001.x/d", "é", "n" * 96, "m" * 90 + "/" + "o" * 90]),

@@ -7,8 +7,8 @@ from contextlib import suppress
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import curve, made
 
@@ -21,13 +21,6 @@ from pipeline.verify import verify
 WANTED = [("f", "insertion"), ("f", "deletion")]
 PROVENANCE = made("f", dataset=None)
 PART = parts.to_bytes(parts.to_table([curve(k, "f") for k in "abc"], PROVENANCE, SCHEMA))
-QUICK = settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-THOROUGH = settings(QUICK, max_examples=5_000)
-
 edits = st.lists(
     st.tuples(st.integers(0, len(PART) - 1), st.binary(max_size=8), st.integers(0, 8)),
     min_size=1,
@@ -120,39 +113,25 @@ def plan(tmp_path, content) -> None:
         assert len(run.sealed()) == 2
 
 
-@QUICK
+@tries(100)
 @given(changes=edits)
 def test_a_damaged_part(tmp_path, changes):
     damaged(tmp_path, changes)
 
 
-@QUICK
+@tries(100)
 @given(columns=tables, metadata=said)
 def test_a_foreign_part(tmp_path, columns, metadata):
     foreign(tmp_path, columns, metadata)
 
 
-@QUICK
+@tries(100)
 @given(content=said)
 def test_a_foreign_plan(tmp_path, content):
     plan(tmp_path, content)
 
 
-@pytest.mark.fuzz
-@THOROUGH
-@given(changes=edits)
-def test_many_damaged_parts(tmp_path, changes):
-    damaged(tmp_path, changes)
-
-
-@pytest.mark.fuzz
-@THOROUGH
-@given(columns=tables, metadata=said)
-def test_many_foreign_parts(tmp_path, columns, metadata):
-    foreign(tmp_path, columns, metadata)
-
-
-@QUICK
+@tries(100)
 @given(place=st.integers(4, len(PART) // 4), bit=st.integers(0, 7))
 def test_a_bit_that_flips_is_noticed_or_changes_nothing(tmp_path, place, bit):
     content = bytearray(PART)

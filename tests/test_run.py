@@ -124,11 +124,14 @@ def test_three_actors_make_the_same_rows(finished, tmp_path, demo_shards):
         f"out={out}",
         *SMALL,
         f"methods=[{','.join(methods)}]",
+        "dataset.limit=3",
         "cluster.actors=3",
         "engine.images_in_flight=1",
     )
     one, three = by_identity(finished), by_identity(out)
-    assert three.keys() == {identity for identity in one if identity[1] in methods}
+    keys = {key for key, *_ in three}
+    assert len(keys) == 3
+    assert three.keys() == {i for i in one if i[0] in keys and i[1] in methods}
     for identity, other in three.items():
         row = one[identity]
         for column in ("order", "fingerprint", "label", "prediction", "target", "evaluations"):
@@ -287,6 +290,7 @@ def start(out: Path, shards: str, *more: str) -> subprocess.Popen:
         [
             *(sys.executable, "-m", "jobs.evaluate", "dataset=demo", f"dataset.shards={shards}"),
             *(f"out={out}", "tracking=disabled", "cluster.threads=1"),
+            "model.preprocessing.input_size=[3,128,128]",  # a third of the pixels
             *(more or ("players.grid=4", "methods=[moxi_insertion,moxi_deletion]")),
         ],
         cwd=ROOT,
@@ -348,6 +352,21 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
     there = int(re.search(r"(\d+) of 16 rows are there", said)[1])
     assert there == len(durable)
     assert all(r["evaluations"] == 136 for r in found.values())
+
+
+def test_a_run_that_is_asked_to_stop_keeps_what_is_done(tmp_path, demo_shards):
+    out = tmp_path / "run"
+    few = ("players.grid=4", "methods=[moxi_insertion]", "cluster.grace_s=1")
+    process = start(out, demo_shards, *few)
+    wait_for_files(process, out, 1)
+    mine = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 1 and "Traceback" not in said
+    (done,) = re.findall(r"error: stopped by SIGTERM: (\d+) of 8 images are done and stay", said)
+    assert len(by_identity(out)) == int(done) < 8
+    assert not list(out.glob("staging/results/*/*.parquet"))  # all of it is sealed
+    assert not mine & set(psutil.pids())
 
 
 def test_two_identical_commands_make_every_row_once(tmp_path, demo_shards):
