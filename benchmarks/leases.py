@@ -44,7 +44,8 @@ class Null:
         self.calls += 1
         return self._report([lease.image for lease in leases])
 
-    async def drain(self): ...
+    async def drain(self):
+        return []
 
     async def close(self):
         return self._report([])

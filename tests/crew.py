@@ -20,6 +20,7 @@ class Crew:
         self.durable: dict[str, set] = {}
         self.ended: list[str] = []
         self.closed: list[str] = []
+        self.drained: list[str] = []
         self._names = iter("abcdefghijklmnopqrstuvwxyz")
 
     def start(self, count, now):
@@ -30,6 +31,9 @@ class Crew:
     def ask(self, member, leases, low, patience_s):
         member.calling = True
         self.given[member.name] += [lease.image[1] for lease in leases]
+
+    def drain(self, member):
+        self.drained.append(member.name)
 
     def reported(self, member, report):
         self.spent.add(member.report, report)

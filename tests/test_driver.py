@@ -224,7 +224,8 @@ def test_a_stop_waits_for_what_is_under_way(make):
     answer(driver, "a", "exchange", report(0, 1))
     driver.stop.reason = "SIGTERM"
     driver._tick()
-    driver.crew.members["a"].handle.drain.remote.assert_called_once()
+    assert driver.crew.drained == ["a"]
+    answer(driver, "a", "drained", list(driver.schedule.seats["a"].held)[4:])
     assert not driver._over()
     before = list(driver.crew.given["a"])
     held = [place for _, place in driver.schedule.seats["a"].held]
@@ -250,6 +251,7 @@ def test_a_node_that_is_about_to_go_is_left(make):
     driver.crew.members["b"].node = "another"
     driver._tick()
     assert driver.schedule.seats["a"].leaving and not driver.schedule.seats["b"].leaving
+    answer(driver, "a", "drained", list(driver.schedule.seats["a"].held)[4:])
     held = [place for _, place in driver.schedule.seats["a"].held]
     answer(driver, "a", "exchange", report(*held))
     assert driver.crew.closed == ["a"] and "a" not in driver.schedule.seats

@@ -66,6 +66,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # so that Ctrl-C can be sent as a terminal does, to all of it
         )
 
     def until(self, process: subprocess.Popen, images: int) -> None:
@@ -229,11 +230,14 @@ def test_signals_end_a_run_in_order(tmp_path, shards, undisturbed):
         before = len(run.begun())
         run.until(process, before + 20)
         mine = {p.pid for p in _children(process)}
-        process.send_signal(number)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         said = run.end(process, 1)
         assert re.search(r"error: stopped by (SIGTERM|Ctrl-C): \d+ of \d+ images", said)
         assert not mine & set(psutil.pids())
-    process = run.start("cluster.time_limit_s=60", "cluster.grace_s=10")
+    process = run.start("cluster.time_limit_s=60")  # 30 of which are the grace
     said = run.end(process, None)
     run.end(run.start())
     same(run.whole(), undisturbed)

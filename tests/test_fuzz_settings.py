@@ -18,8 +18,8 @@ KEYS = """
     experiment plugins +model.kwargs.x ~methods +nope.x samples_per_shard confidence
 """.split()
 WORDS = r"""
-    null true -1 0 1e400 nan inf [] {} [a,b] {a:1} '' ??? ${out} ${nope} ${oc.env:NOPE} {0..9} a,b ' [
-    @ é \ quickstart local ray token_drop demo timm disabled moxi_insertion
+    null true -1 0 1e400 nan inf [] {} [a,b] {a:1} '' ??? ${out} ${nope} ${oc.env:NOPE} {0..9} a,b
+    ' [ @ é \ quickstart local ray token_drop demo timm disabled moxi_insertion
 """.split()
 VALUES = st.one_of(
     st.sampled_from([*WORDS, "\x00"]),

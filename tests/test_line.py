@@ -111,7 +111,7 @@ def test_no_more_than_the_window_are_under_way_and_first_come_first_begun(run):
     report = one.report()
     assert report.in_flight == one.window < 30 and report.done == []
     assert report.oldest[0] == (0, 0) and report.oldest[1] > 0.1
-    one.drain()
+    assert one.drain() == [(0, i) for i in range(one.window, 30)]
     work.gate.set()
     done = reported(one, one.window)
     assert sorted(done) == [(0, i) for i in range(one.window)]

@@ -94,10 +94,11 @@ def test_an_actor_that_leaves_keeps_what_it_has_begun():
     for now in range(1, 4):
         made.heard("a", list(made.seats["a"].held)[:4], float(now))
         made.give("a", float(now))
-    waiting = made.waiting
-    back = made.leave("a")
-    assert len(made.seats["a"].held) == 4 and made.waiting == waiting + len(back) > waiting
-    made.heard("a", list(made.seats["a"].held)[:2], 5.0)
+    held, waiting = list(made.seats["a"].held), made.waiting
+    made.leave("a")
+    made.returned("a", held[6:])  # it had begun more than it had told
+    assert list(made.seats["a"].held) == held[:6] and made.waiting == waiting + len(held) - 6
+    made.heard("a", held[:2], 5.0)
     assert given(made, "a", 5.0) == []
 
 
@@ -147,6 +148,7 @@ def test_every_image_ends_once_whatever_happens(seed):
             ended += durable + made.down(name, durable, guilty=bool(rng.integers(2)))
         elif event == "leave":
             made.leave(name)
+            made.returned(name, held[rng.integers(0, 9) :])
         if made.finished:
             break
     assert made.finished and made.done == 300

@@ -99,3 +99,6 @@ def _one_line_errors() -> Iterator[None]:
     except (UsageError, RunError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        print("error: interrupted; what is done stays: run the same command again", file=sys.stderr)
+        sys.exit(130)

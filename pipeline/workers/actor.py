@@ -16,6 +16,7 @@ from pipeline.engine import Engine
 from pipeline.rows import RunDir, Writer
 from pipeline.workers.lease import Lease, Report
 from pipeline.workers.line import Line
+from pipeline.workers.schedule import Image
 
 
 class Worker:
@@ -42,10 +43,10 @@ class Worker:
         await asyncio.to_thread(self.line.wait, low, patience_s)
         return self.line.report()
 
-    async def drain(self) -> None:
-        """Begin nothing more."""
+    async def drain(self) -> list[Image]:
+        """Begin nothing more; images that had not begun."""
         assert self.line is not None
-        self.line.drain()
+        return self.line.drain()
 
     async def close(self) -> Report:
         """Seal everything and leave nothing staged; what is under way is lost."""

@@ -92,6 +92,10 @@ class Crew:
         member.calling = True
         self._expect(member, "exchange", member.handle.exchange.remote(leases, low, patience_s))
 
+    def drain(self, member: Member) -> None:
+        """Have a member begin nothing more, and say what it has not begun."""
+        self._expect(member, "drained", member.handle.drain.remote())
+
     def reported(self, member: Member, report: Report) -> None:
         """Take note."""
         self.spent.add(member.report, report)

@@ -168,7 +168,7 @@ class Driver:
         if reason:
             logger.warning("a worker finishes and is replaced: %s", reason)
         self.schedule.leave(member.name)
-        member.handle.drain.remote()
+        self.crew.drain(member)
 
     def _fill_places(self, now: float) -> None:
         """Start actors while there are places and work for them."""
@@ -217,6 +217,8 @@ class Driver:
         else:
             if event == "ready":
                 self._up(member, *answer)
+            elif event == "drained":
+                self.schedule.returned(member.name, answer)
             else:
                 self._reported(member, answer)
 

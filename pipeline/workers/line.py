@@ -87,11 +87,13 @@ class Line:
             self._queue.extend(leases)
         self._begin()
 
-    def drain(self) -> None:
-        """Begin no image that has not begun; those that wait are forgotten."""
-        with self._lock:
+    def drain(self) -> list[Image]:
+        """Begin no image that has not begun: those, which are forgotten."""
+        with self._changed:
+            left = [lease.image for lease in self._queue]
             self._queue.clear()
             self._changed.notify_all()
+        return left
 
     def wait(self, low: int, patience_s: float) -> None:
         """Until images are durable of which nobody has been told and no more than `low` are left,

@@ -116,16 +116,18 @@ class Schedule:
         """An actor is ready for work, of which `window` images can be under way."""
         self.seats[actor] = Seat(window=window, heard=now, _since=now)
 
-    def leave(self, actor: str) -> list[Image]:
-        """An actor will end soon: it gets nothing more, and what it has not begun goes back."""
-        seat = self.seats[actor]
-        seat.leaving = True
-        back = list(seat.held)[seat.window :]
+    def leave(self, actor: str) -> None:
+        """An actor will end soon: it gets nothing more."""
+        self.seats[actor].leaving = True
+
+    def returned(self, actor: str, images: Collection[Image]) -> None:
+        """What an actor that leaves has not begun, by its own account, goes to others."""
+        held = self.seats[actor].held
+        back = [image for image in images if image in held]
         for image in back:
-            del seat.held[image]
+            del held[image]
         self._held -= len(back)
         self._return(back)
-        return back
 
     def give(self, actor: str, now: float) -> list[Span]:
         """What an actor is to have besides what it holds, perhaps nothing."""
