@@ -220,7 +220,7 @@ def test_the_tries_of_a_poison_outlive_the_driver(tmp_path, shards):
     process.kill()
     process.wait()
     run.end(run.start())
-    assert run.begun().count("1-007") <= 7
+    assert run.begun().count("1-007") <= 9  # had it been forgotten: two or three and eight more
 
 
 def test_signals_end_a_run_in_order(tmp_path, shards, undisturbed):
@@ -248,7 +248,7 @@ def test_signals_end_a_run_in_order(tmp_path, shards, undisturbed):
 def test_a_full_disk(tmp_path, shards, undisturbed):
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)])
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)])
     if mounted.returncode:
         pytest.skip("needs the right to mount")
     try:
@@ -258,7 +258,7 @@ def test_a_full_disk(tmp_path, shards, undisturbed):
         run.until(process, 30)
         (small / "filler").write_bytes(b"")
         with pytest.raises(OSError, match="No space"):
-            (small / "filler").write_bytes(b"x" * 2**21)
+            (small / "filler").write_bytes(b"x" * 2**24)
         time.sleep(8)
         (small / "filler").unlink()
         run.end(process, None)
