@@ -280,24 +280,26 @@ def test_two_at_once(tmp_path, shards, undisturbed):
 
 
 def test_fifty_kills(tmp_path, shards, undisturbed):
-    run, rng = Run(tmp_path, shards), random.Random(0)
-    process, kills = run.start("cluster.tries=5"), Counter()
-    for _ in range(50):
-        time.sleep(rng.uniform(1, 6))
-        victims = actors(process) if process.poll() is None else []
-        if process.poll() is None and rng.random() < 0.15:
+    run, rng, kills = Run(tmp_path, shards), random.Random(0), Counter()
+    process = run.start("cluster.tries=9")
+    while sum(kills.values()) < 50:
+        time.sleep(rng.uniform(0.5, 3))
+        if process.poll() == 0:
+            break  # nothing is left to be killed
+        if process.poll() is not None:
+            process = run.start("cluster.tries=9")
+        elif (victims := actors(process)) and rng.random() < 0.92:
+            rng.choice(victims).kill()
+            kills["actor"] += 1
+        elif victims:
             process.kill()
             process.wait()
             kills["driver"] += 1
-        elif victims:
-            rng.choice(victims).kill()
-            kills["actor"] += 1
-        if process.poll() is not None:
-            process = run.start("cluster.tries=5")
     run.end(process, None)
     run.end(run.start())
     same(run.whole(), undisturbed)
     told(f"random kills {dict(kills)}", run)
+    assert sum(kills.values()) >= 30
 
 
 class Nodes:
