@@ -341,7 +341,7 @@ class Nodes:
 
 
 def test_a_node_that_loses_its_power(tmp_path, shards, undisturbed):
-    run = Run(tmp_path, shards)
+    run = Run(tmp_path, shards, RAY_AUTH_MODE="disabled")
     cluster = Nodes(run.env, 2)
     try:
         run.more = (f"cluster.address=127.0.0.1:{cluster.port}",)

@@ -290,7 +290,7 @@ def start(out: Path, shards: str, *more: str) -> subprocess.Popen:
         [
             *(sys.executable, "-m", "jobs.evaluate", "dataset=demo", f"dataset.shards={shards}"),
             *(f"out={out}", "tracking=disabled", "cluster.threads=1"),
-            "model.preprocessing.input_size=[3,128,128]",  # a third of the pixels
+            "+model.preprocessing.input_size=[3,128,128]",  # a third of the pixels
             *(more or ("players.grid=4", "methods=[moxi_insertion,moxi_deletion]")),
         ],
         cwd=ROOT,
