@@ -72,7 +72,9 @@ def row(shard: str, key: str, method: str, of: SimpleNamespace, **more) -> dict:
 def looked(out, of, said=None, **options) -> Backlog:
     run = RunDir(str(out), CURVES)
     said = [] if said is None else said
-    backlog, stamps = resumed(run, of, retry=options.get("retry", False), say=said.append)
+    backlog, stamps = resumed(
+        run, of, of.data.indexed(), retry=options.get("retry", False), say=said.append
+    )
     backlog.scan(stamps.see)
     stamps.keep()
     backlog.wait()
@@ -164,7 +166,7 @@ def test_what_a_rewrite_left_is_mended_first(tmp_path, shards, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rewrite, "_remove", dies)
+        patch.setattr(RunDir, "remove", dies)
         with pytest.raises(KeyboardInterrupt):
             rewrite.discard(run, lambda table: [key == "a" for key in table["key"].to_pylist()])
     assert len(run.sealed()) == 2

@@ -7,8 +7,8 @@
 from pipeline.rows.committed import Committed
 from pipeline.rows.directory import RunDir
 from pipeline.rows.parts import METADATA_KEY
-from pipeline.rows.schema import Identity, Kind
+from pipeline.rows.schema import Kind
 from pipeline.rows.storage import Storage
 from pipeline.rows.writer import Writer
 
-__all__ = ["METADATA_KEY", "Committed", "Identity", "Kind", "RunDir", "Storage", "Writer"]
+__all__ = ["METADATA_KEY", "Committed", "Kind", "RunDir", "Storage", "Writer"]

@@ -11,7 +11,6 @@ import json
 import posixpath
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -75,13 +74,8 @@ def recover(run: RunDir) -> None:
     present = set(run.names(run.kind.folder))
     if present.issuperset(new):
         for name in old:
-            _remove(run, run.path(run.kind.folder, name))
-    _remove(run, path)
-
-
-def _remove(run: RunDir, path: str) -> None:
-    with suppress(FileNotFoundError):  # gone already where this is another try
-        retried(lambda: run.fs.rm_file(path))
+            run.remove(run.path(run.kind.folder, name))
+    run.remove(path)
 
 
 def _plan(run: RunDir) -> str:

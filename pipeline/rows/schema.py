@@ -1,12 +1,8 @@
 """Kinds of rows: which columns they have, and which of these make a row one and the same."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
-
-Identity = tuple[Any, ...]
-"""What makes a row one and the same: (shard, key, fingerprint, and the kind's facet)."""
 
 
 @dataclass(frozen=True)
@@ -22,5 +18,5 @@ class Kind:
 
     @property
     def identity(self) -> list[str]:
-        """Columns of an Identity."""
+        """Columns that make a row one and the same."""
         return ["shard", "key", "fingerprint", self.facet]

@@ -88,6 +88,11 @@ class Storage:
         else:
             self.fs.pipe_file(path, content, mode="create")
 
+    def remove(self, path: str) -> None:
+        """Remove a file, unless another, or an earlier try, already has."""
+        with suppress(FileNotFoundError):
+            retried(lambda: self.fs.rm_file(path))
+
 
 def _durably(path: str, content: bytes, put: Callable[[str, str], None]) -> None:
     """Write beside a path and `put` it there, so that it is whole or absent."""

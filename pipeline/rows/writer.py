@@ -70,10 +70,10 @@ class Writer:
         self.sealed += 1
         _make_part(self.run, part, self._open)
         for group in range(first, self._groups + 1):
-            _remove(self.run, _path(self.run, self.name, group, "parquet"))
+            self.run.remove(_path(self.run, self.name, group, "parquet"))
         self._open, self.rows = [], 0
         if self.sealed > CLAIMS_KEPT:
-            _remove(self.run, _path(self.run, self.name, self.sealed - CLAIMS_KEPT, "claim"))
+            self.run.remove(_path(self.run, self.name, self.sealed - CLAIMS_KEPT, "claim"))
 
     def close(self) -> None:
         """Seal what is left and leave nothing behind."""
@@ -103,7 +103,7 @@ def take_over(run: RunDir, name: str, since: int = 0) -> set[Place]:
         said = [_read_claim(run, name, n) for n in claims if n > since or n == last]
         for claim in said:
             if "part" in claim:
-                found |= _settled(run, name, claim)
+                found |= _settled(run, name, claim, groups)
         if said and said[-1].get("closed"):
             return found
         done = max((claim["groups"][1] for claim in said if "groups" in claim), default=0)
@@ -122,7 +122,7 @@ def forget(run: RunDir, name: str) -> None:
     """Remove a closed writer's folder; what it stages or seals afterwards comes to nothing."""
     folder = ("staging", run.kind.folder, name)
     for file in run.names(*folder):
-        _remove(run, run.path(*folder, file))
+        run.remove(run.path(*folder, file))
     if run.is_local:
         with suppress(OSError):
             run.fs.rmdir(run.path(*folder))
@@ -143,10 +143,10 @@ def recover(run: RunDir) -> int:
     return len(names)
 
 
-def _settled(run: RunDir, name: str, claim: dict[str, Any]) -> set[Place]:
-    """See to it that a claimed part is there and its groups are not; its images."""
+def _settled(run: RunDir, name: str, claim: dict[str, Any], groups: list[int]) -> set[Place]:
+    """See to it that a claimed part is there and its groups are not; its images. `groups`: those
+    that the folder holds."""
     first, last = claim["groups"]
-    groups, _ = _listed(run, name)
     left = [n for n in groups if first <= n <= last]
     path = run.path(run.kind.folder, claim["part"])
     if not run.fs.exists(path):
@@ -154,7 +154,7 @@ def _settled(run: RunDir, name: str, claim: dict[str, Any]) -> set[Place]:
             return set()
         _make_part(run, claim["part"], [_read_group(run, name, n) for n in left])
     for n in left:
-        _remove(run, _path(run, name, n, "parquet"))
+        run.remove(_path(run, name, n, "parquet"))
     table = parts.read(run.fs, path, ["shard", "key"])
     return set(zip(*(table[c].to_pylist() for c in ("shard", "key")), strict=True))
 
@@ -208,14 +208,6 @@ def _read_group(run: RunDir, name: str, number: int) -> pa.Table:
 
 def _path(run: RunDir, name: str, number: int, kind: str) -> str:
     return run.path("staging", run.kind.folder, name, f"{number:06d}.{kind}")
-
-
-def _remove(run: RunDir, path: str) -> None:
-    def remove() -> None:
-        with suppress(FileNotFoundError):
-            run.fs.rm_file(path)
-
-    retried(remove)
 
 
 def staged(run: RunDir) -> Iterator[str]:

@@ -6,11 +6,12 @@ of their engine, make rows durable in groups and seal their own parts (`line`); 
 through Ray. The driver holds counts, and the run directory's lock.
 """
 
+import itertools
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.lock import Lock
 from pipeline.progress import Progress, ending
 from pipeline.rows import RunDir, Storage
 from pipeline.work import LOOKED_AT, Work
+from pipeline.workers.backlog import Chosen
 from pipeline.workers.cluster import session
 from pipeline.workers.commit import committing
 from pipeline.workers.driver import Driver
@@ -74,17 +76,20 @@ def run(
     with Stop(cluster["time_limit_s"], grace_s=cluster["grace_s"]) as stop:
         work = studies.build(study, settings)
         work.check()
-        _look_at_data(settings, work)
+        chosen = _chosen(settings, work)
         with Lock(Storage(settings["out"]), wait_s=settings["lock"]["wait_s"], say=_say) as lock:
             accepted(settings)
-            return _complete(settings, work, lock, stop)
+            return _complete(settings, work, chosen, lock, stop)
 
 
-def _complete(settings: Mapping[str, Any], work: Work, lock: Lock, stop: Stop) -> Outcome:
+def _complete(
+    settings: Mapping[str, Any], work: Work, chosen: Iterable[Chosen], lock: Lock, stop: Stop
+) -> Outcome:
     """Compute the rows that are not committed yet."""
     place = RunDir(settings["out"], work.kind)
     with committing(place.out):
-        backlog, stamps = resumed(place, work, retry=settings["retry"] == "failed", say=_say)
+        retry = settings["retry"] == "failed"
+        backlog, stamps = resumed(place, work, chosen, retry=retry, say=_say)
     scan = threading.Thread(target=backlog.scan, args=(stamps.see,), name="index", daemon=True)
     scan.start()
     some = backlog.wait()
@@ -125,15 +130,17 @@ def _complete(settings: Mapping[str, Any], work: Work, lock: Lock, stop: Stop) -
     return outcome
 
 
-def _look_at_data(settings: Mapping[str, Any], work: Work) -> None:
-    """Index shards up to the first sample that is asked for, and look for its label.
+def _chosen(settings: Mapping[str, Any], work: Work) -> Iterable[Chosen]:
+    """What is asked for, indexed up to the first sample, whose label is looked for.
 
     Raises UsageError where there is none, before `out` is touched.
     """
-    for index, places in work.data.indexed():
+    seen, rest = [], work.data.indexed()
+    for index, places in rest:
+        seen.append((index, places))
         if len(places):
             work.check_labels(list(index.refs(places[:LOOKED_AT])))
-            return
+            return itertools.chain(seen, rest)
     keys, shards = settings["dataset"]["keys"], settings["dataset"]["shards"]
     which = f"none of the samples that dataset.keys={keys} lists is" if keys else "no samples"
     raise UsageError(f"dataset.shards: {which} in {shards}")

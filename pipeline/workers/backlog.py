@@ -16,6 +16,9 @@ from pipeline.work import Wanted, Work
 from pipeline.workers.lease import Lease
 from pipeline.workers.schedule import Image, Span
 
+Chosen = tuple[ShardIndex, np.ndarray]
+"""A shard's index, and the places in it that are asked for."""
+
 
 @dataclass
 class _Shard:
@@ -42,12 +45,12 @@ class Count:
 class Backlog:
     """Images that lack rows, by (number of the shard, place in it).
 
-    `chosen`: every shard's index with the places that are asked for.
+    `chosen`: of every shard.
     """
 
     work: Work
     committed: Committed
-    chosen: Iterable[tuple[ShardIndex, np.ndarray]]
+    chosen: Iterable[Chosen]
     found: Count = field(default_factory=Count)
     complete: bool = False
     trouble: BaseException | None = None

@@ -70,9 +70,10 @@ class Crew:
         """More members, of the groups that lack most."""
         with committing(self.run.out), ThreadPoolExecutor(AT_ONCE) as pool:
             names = list(pool.map(lambda _: register(self.run), range(count)))
+        present = Counter(id(member.group) for member in self.members.values())
         for name in names:
-            present = Counter(id(member.group) for member in self.members.values())
             group = max(self.plan.groups, key=lambda g: g.actors - present[id(g)])
+            present[id(group)] += 1
             handle = (
                 ray.remote(Worker)
                 .options(

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline.data.shards import Shards
 from pipeline.rows import Committed, RunDir, rewrite, writer
 from pipeline.rows.storage import retried
 from pipeline.work import Work
-from pipeline.workers.backlog import Backlog
+from pipeline.workers.backlog import Backlog, Chosen
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,9 @@ class Stamps:
 
 
 def resumed(
-    run: RunDir, work: Work, *, retry: bool, say: Callable[[str], None]
+    run: RunDir, work: Work, chosen: Iterable[Chosen], *, retry: bool, say: Callable[[str], None]
 ) -> tuple[Backlog, Stamps]:
-    """Put an interrupted run in order, and look at what it left.
+    """Put an interrupted run in order, and look at what it left of what is `chosen` now.
 
     `retry`: rows of this work that failed are dropped, to be computed anew. So are those of samples
     whose bytes have changed, which takes reading the shards that have another stamp.
@@ -82,10 +82,10 @@ def resumed(
     wanted = [(work.fingerprints[method], facet) for method, facet in work.wanted]
     orders = [work.order_fingerprints.get(method, "") for method, _ in work.wanted]
     if not run.sealed():
-        return Backlog(work, Committed(len(wanted), {}), work.data.indexed()), stamps
+        return Backlog(work, Committed(len(wanted), {}), chosen), stamps
     if retry and (dropped := _drop_failed(run, work)):
         say(f"{run.out}: {dropped} rows that failed are computed again")
-    chosen = list(work.data.indexed())
+    chosen = list(chosen)
     changed = [index for index, _ in chosen if stamps.changed(index)]
     if changed:
         _drop_changed(run, work, changed, say)

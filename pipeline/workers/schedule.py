@@ -98,11 +98,6 @@ class Schedule:
         holders = sum(1 for seat in self.seats.values() if seat.held)
         return holders + self.waiting + len(self.suspects) + (10**6 if self.more else 0)
 
-    @property
-    def in_flight(self) -> int:
-        """Images that may be under way."""
-        return sum(min(seat.window, len(seat.held)) for seat in self.seats.values())
-
     def offer(self, span: Span) -> None:
         """More to do."""
         self._todo.append(span)

@@ -57,7 +57,7 @@ class Tries:
     def forget(self) -> None:
         """All is done: nobody is suspected any more."""
         if self._kept:
-            retried(lambda: self.run.fs.rm_file(self._path))
+            self.run.remove(self._path)
 
     def _read(self) -> list[Group]:
         try:
