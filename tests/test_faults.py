@@ -288,6 +288,7 @@ def test_fifty_kills(tmp_path, shards, undisturbed):
         if process.poll() == 0:
             break  # nothing is left to be killed
         if process.poll() is not None:
+            assert process.returncode < 0, process.stdout.read()
             process = run.start("cluster.tries=9")
         elif (victims := actors(process)) and rng.random() < 0.92:
             rng.choice(victims).kill()

@@ -191,6 +191,10 @@ def test_suspects_outlive_the_driver(tmp_path, shards):
     assert sorted(rest) == [(0, 0), (0, 2), (0, 3), (1, 1), (1, 3)]
     assert sorted(map(sorted, heirs)) == [[(0, 1), (1, 2)], [(1, 0)]]
     assert heirs.deaths[1, 0] == 1
+    rest_of_it = [span for span in spans if span.shard == 0]  # the suspect of the other is done
+    of_few: Suspects = Suspects(3)
+    list(Tries(run, of_few, backlog).without_suspects([*rest_of_it, Span(1, 1, 2)]))
+    assert sorted(map(sorted, of_few)) == [[(0, 1)]] and not of_few.deaths
     after.forget()
     assert list(Tries(run, Suspects(3), backlog).without_suspects(spans)) == spans
     assert Span(0, 0, 4) in spans

@@ -31,8 +31,9 @@ class Suspects(Generic[Image]):
 
     def add(self, images: Sequence[Image], deaths: int = 0) -> None:
         """A group that waits; `deaths`: of a single image so far."""
-        if images:
-            self._groups.append(images)
+        if not images:
+            return
+        self._groups.append(images)
         if deaths:
             self.deaths[images[0]] = deaths
 
