@@ -11,6 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+LATER = {"added": "later"}
+"""Metadata of a dataclass's field that was added when rows of the class were already out there."""
+
 
 def fingerprint(content: Any) -> str:
     """Content address of a JSON-like value: SHA-256 of its canonical form, 16 hex digits.
@@ -35,7 +38,8 @@ def content(component: Any) -> Any:
     """What a component is: its class, the class's `version` and its settings, nested ones too."""
     if dataclasses.is_dataclass(component):
         kind = type(component)
-        settings = {f.name: content(getattr(component, f.name)) for f in _settings(component)}
+        own = getattr(component, "identity", None)  # of files, what they hold
+        settings = _addressed(component) if own is None else dict(own)
         version = getattr(kind, "version", 1)
         return {"class": f"{kind.__module__}.{kind.__qualname__}", "version": version} | settings
     if isinstance(component, list | tuple):
@@ -58,6 +62,16 @@ def name_of(component: Any) -> str:
     usual = {f.name: _default(f) for f in _settings(component)}
     changed = [f"{n}={_said(value)}" for n, value in values.items() if value != usual[n]]
     return f"{name}({', '.join(changed)})" if changed else name
+
+
+def _addressed(component: Any) -> dict[str, Any]:
+    """Settings; those that came later only where they differ from their default, so that rows made
+    before keep their address."""
+    return {
+        f.name: content(getattr(component, f.name))
+        for f in _settings(component)
+        if f.metadata != LATER or getattr(component, f.name) != f.default
+    }
 
 
 def _said(value: Any) -> str:

@@ -21,7 +21,7 @@ from pipeline.engine import Engine
 from pipeline.game import Ask, Coalitions, Game
 from pipeline.game.arena import Turn
 from pipeline.masking import Masking
-from pipeline.studies.curves.rehearsal import answered, random_outputs
+from pipeline.studies.curves.rehearsal import RandomAnswers, answered
 from pipeline.studies.curves.work import CurvesWork, Ready
 
 SIZES = (0.02, 0.25, 0.5, 0.75, 1.0)
@@ -95,29 +95,29 @@ def plan(work: CurvesWork, refs: Sequence[SampleRef], *, timed_images: int) -> l
 
 def _rehearsal(work: CurvesWork, ready: Ready, name: str, cost: _Cost) -> Turn[None]:
     """Play a method and its judge on one image, coalitions answered at random."""
-    rng = np.random.default_rng(0)
+    at_random = RandomAnswers(work.model)
     arena = yield from work.arena(ready, {})
     n_players = len(arena.share_N)
     game = Game(
         n_players=n_players,
         key=ready.sample.key,
-        ends=random_outputs(2, rng),
+        ends=at_random.ends(),
         share_N=arena.share_N,
         image_CHW=ready.view.image_CHW,
         regions_HW=arena.regions_HW,
     )
     method = work.methods[name]
-    explanation = yield from _played(method.explain(game), cost.searched, cost, rng)
+    explanation = yield from _played(method.explain(game), cost.searched, cost, at_random)
     own = work.masking == work.curve_masking
     for objective, found in explanation.items():
         along = found if own else replace(found, path=None)
         judge = work.judge.judge(along, objective, game)
-        row = yield from _played(judge, cost.judged, cost, rng)
+        row = yield from _played(judge, cost.judged, cost, at_random)
         cost.bytes += _bytes(row | vars(found))
 
 
 def _played(
-    coroutine: Generator[Ask, Any, Any], asked: Counter, cost: _Cost, rng: np.random.Generator
+    coroutine: Generator[Ask, Any, Any], asked: Counter, cost: _Cost, at_random: RandomAnswers
 ) -> Turn[Any]:
     def count(visible_CN: Tensor) -> None:
         asked.update(visible_CN.float().mean(1).tolist())
@@ -125,7 +125,7 @@ def _played(
     def spend(seconds: float) -> None:
         cost.seconds += seconds
 
-    return (yield from answered(coroutine, count, spend, rng))
+    return (yield from answered(coroutine, count, spend, at_random))
 
 
 def _bytes(row: Mapping[str, Any]) -> int:

@@ -7,7 +7,7 @@ devices or Ray, so `drive` can answer it from any callable.
 
 import zlib
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -70,6 +70,15 @@ class Coalitions:
     def at(self, seat: Seat) -> Request:
         """Under the masking that is played with there."""
         return seat.request(self)
+
+
+def as_asked(outputs: "Outputs", ask: Coalitions) -> "Outputs":
+    """Without what was read besides: answers to one question are alike, whoever gives them."""
+    if outputs.features_CD is not None and not ask.features:
+        outputs = replace(outputs, features_CD=None)
+    if outputs.has_entropy and not ask.entropy:
+        outputs = replace(outputs, has_entropy=False)
+    return outputs
 
 
 Play = Generator[Ask, Any, Any]
@@ -202,11 +211,11 @@ def toy(
     def answer(ask: Any) -> Outputs:
         found = value(ask.coalitions_CN)
         if isinstance(found, Outputs):
-            return found
+            return as_asked(found, ask)
         value_C1 = torch.as_tensor(found).double()[:, None]
         return Outputs.of((0,), value_C1, value_C1, (value_C1[:, 0] <= 0).long(), 2)
 
-    ends = answer(Coalitions(ends_of(n_players)))
+    ends = answer(Coalitions(ends_of(n_players), entropy=True))
     share_N = torch.full((n_players,), 1 / n_players, dtype=torch.float64)
     return Game(n_players=n_players, key=key, ends=ends, share_N=share_N), answer
 

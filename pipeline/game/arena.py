@@ -64,7 +64,7 @@ class Arena:
         everyone_CN = torch.ones(1, len(self.share_N), dtype=torch.bool)
         classes = (TOP,) if target is None else (target, TOP)
         seat = _Seat(SetGame(masking), self._prepared[masking], classes)
-        found: Outputs = (yield seat.request(Coalitions(everyone_CN))).answer
+        found: Outputs = (yield seat.request(Coalitions(everyone_CN, entropy=True))).answer
         prediction = int(found.prediction_C[0])
         self.classes = tuple(dict.fromkeys((*classes[:-1], prediction)))
         wide = len(self.classes)
@@ -74,6 +74,7 @@ class Arena:
             found.log_odds_CT[:, :wide],
             found.prediction_C,
             found.n_classes,
+            found.entropy_C,
         )
         return prediction, found.n_classes
 
@@ -83,7 +84,8 @@ class Arena:
         yield from self.prepare(masking)
         n_players = len(self.share_N)
         nobody_CN = torch.zeros(1, n_players, dtype=torch.bool)
-        empty = (yield self._seat(masking).request(Coalitions(nobody_CN))).answer
+        asked = Coalitions(nobody_CN, entropy=True)
+        empty = (yield self._seat(masking).request(asked)).answer
         return Game(
             n_players=n_players,
             key=self.key,

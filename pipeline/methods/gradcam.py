@@ -16,7 +16,7 @@ from torchcam.methods import GradCAM
 
 from pipeline.game import OBJECTIVES, Game
 from pipeline.methods import Coroutine
-from pipeline.methods.heatmaps import by_heat
+from pipeline.methods.heatmaps import HeatRequest, by_heat, gradient_heat
 from pipeline.models import Model
 
 FACTORS = (0.9, 1.0, 1.1)
@@ -44,6 +44,10 @@ class GradCam:
     def explain(self, game: Game) -> Coroutine:
         """Players by their mean heat."""
         return (yield from by_heat(self, game))
+
+    def heat(self, image_CHW: Tensor, target: int) -> HeatRequest:
+        """Batched with other images."""
+        return (yield from gradient_heat(self, image_CHW, target))
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """Maps (B, H, W), bilinear from the layer's resolution, 0 to 1."""

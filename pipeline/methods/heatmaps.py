@@ -1,7 +1,8 @@
 """Methods that say how important each pixel is: batched by the engine, ranked by region means."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +14,20 @@ from pipeline.masking.pixels import gradient_tokens
 from pipeline.methods import Attribution, Coroutine, Method, rank, same_for_all
 from pipeline.models import Model
 
+HeatRequest = Generator[Request, Any, Tensor]
+"""Coroutine: asks programs, returns importance per pixel (H, W)."""
+
 
 class HeatMethod(Method, Protocol):
-    """A method with `heatmaps`; its `explain` is `by_heat`."""
+    """A method whose `explain` is `by_heat`; it may cut players as well (`players.prior`)."""
+
+    def heat(self, image_CHW: Tensor, target: int) -> HeatRequest:
+        """Importance for a class of each pixel of a normalised image, at the input's resolution."""
+        ...
+
+
+class GradientMethod(HeatMethod, Protocol):
+    """One whose `heat` is `gradient_heat`: maps of several images, whose graphs fit in memory."""
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """Importance per pixel (B, H, W), finite, not constant, at the input's resolution."""
@@ -33,7 +45,7 @@ class Wanted(NamedTuple):
 class Heatmaps(PerRow):
     """Heatmaps (H, W) of rows of `Wanted`."""
 
-    method: HeatMethod
+    method: GradientMethod
 
     def lengths(self, model: Model, rows: Listed) -> int:
         """Those of the whole image, with gradients."""
@@ -49,11 +61,16 @@ class Heatmaps(PerRow):
         return to_host(maps_BHW)
 
 
+def gradient_heat(method: GradientMethod, image_CHW: Tensor, target: int) -> HeatRequest:
+    """Coroutine: a map that shares its batch with those of other images."""
+    (heat_HW,) = yield Request(Heatmaps(method), Listed([Wanted(image_CHW, target)]))
+    return heat_HW
+
+
 def by_heat(method: HeatMethod, game: Game) -> Coroutine:
     """Coroutine: order of the players by their mean heat, for every objective."""
     assert game.image_CHW is not None and game.regions_HW is not None
-    wanted = Listed([Wanted(game.image_CHW, game.target)])
-    (heat_HW,) = yield Request(Heatmaps(method), wanted)
+    heat_HW = yield from method.heat(game.image_CHW, game.target)
     found = from_heatmap(heat_HW, game.regions_HW, method.forwards(game.n_players))
     return same_for_all(found, method.objectives)
 

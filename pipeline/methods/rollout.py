@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from pipeline import UsageError
 from pipeline.game import OBJECTIVES, Game
 from pipeline.methods import Coroutine
-from pipeline.methods.heatmaps import by_heat
+from pipeline.methods.heatmaps import HeatRequest, by_heat, gradient_heat
 from pipeline.models import Model
 
 
@@ -40,6 +40,10 @@ class Rollout:
     def explain(self, game: Game) -> Coroutine:
         """Players by their mean heat."""
         return (yield from by_heat(self, game))
+
+    def heat(self, image_CHW: Tensor, target: int) -> HeatRequest:
+        """Batched with other images."""
+        return (yield from gradient_heat(self, image_CHW, target))
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """Maps (B, H, W), constant on each patch, maximum 1. Raises UsageError for other models."""

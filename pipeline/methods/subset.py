@@ -6,11 +6,13 @@ decomposition printed as eq. 13 is not equivalent to it).
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game, Objective, Outputs, tallied
+from pipeline.game.memory import remembered
+from pipeline.identity import LATER
 from pipeline.methods import Attribution, Coroutine, Explanation
 from pipeline.scores import Score, Scored
 from pipeline.searches import Found, Search, Stop
@@ -21,8 +23,9 @@ class Subset:
     """Any score under any search.
 
     `stop`: `full` ranks every player, `flip` ends once the prediction is what the score wants,
-    `budget` after `budget` players, which may bound the others as well; `gain`: also where no
-    player adds to the score any more.
+    `budget` after `budget` players, which may bound the others as well. Also `gain`: where no
+    player adds to the score any more; `area`: before more of the pixels than this fraction are
+    picked; `reach`: once the score is at least this.
     """
 
     version: ClassVar[int] = 1
@@ -32,6 +35,8 @@ class Subset:
     stop: Literal["full", "flip", "budget"] = "full"
     budget: int | None = None
     gain: bool = False
+    area: float | None = field(default=None, metadata=LATER)
+    reach: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self):
         if self.stop not in ("full", "flip", "budget"):
@@ -40,6 +45,8 @@ class Subset:
             raise UsageError("stop=budget needs budget=<players, at least 1>")
         if self.budget is not None and self.budget < (1 if self.stop == "budget" else 0):
             raise UsageError(f"budget={self.budget}: give 1 or more players, or null")
+        if self.area is not None and not 0 < self.area <= 1:
+            raise UsageError(f"area={self.area}: give a fraction of the pixels, up to 1, or null")
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -53,7 +60,10 @@ class Subset:
 
     def explain(self, game: Game) -> Coroutine:
         """Open the score, search; F's own look at an order is its curve."""
-        found, asked = yield from tallied(self._found(game))
+        # a search of one side counts its last step, n(n+1)/2 in all, as the papers do
+        ends = game.ends if len(self.objectives) > 1 else None
+        searched = remembered(self._found(game), game.n_players, ends)
+        found, asked = yield from tallied(searched)
         explanation: Explanation = {}
         for objective in self.objectives:
             path, singles = (_seen(s, objective) for s in (found.path, found.singles))
@@ -67,11 +77,17 @@ class Subset:
 
     def _found(self, game: Game) -> Generator[Ask, Any, Found]:
         value = yield from self.score.open(game)
-        return (yield from self.search(value, game.n_players, self._stop))
+        return (yield from self.search(value, game, self._stop))
 
     @property
     def _stop(self) -> Stop:
-        return Stop(budget=self.budget, flip=self.stop == "flip", gain=self.gain)
+        return Stop(
+            budget=self.budget,
+            area=self.area,
+            reach=self.reach,
+            flip=self.stop == "flip",
+            gain=self.gain,
+        )
 
 
 def _seen(scored: Scored | None, objective: Objective) -> Outputs | None:

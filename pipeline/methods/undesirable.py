@@ -28,7 +28,7 @@ from torchvision.transforms.functional import gaussian_blur
 from pipeline import UsageError
 from pipeline.game import OBJECTIVES, Game
 from pipeline.methods import Coroutine
-from pipeline.methods.heatmaps import by_heat
+from pipeline.methods.heatmaps import HeatRequest, by_heat, gradient_heat
 from pipeline.methods.undesirable_loss import Loss
 from pipeline.models import Model
 
@@ -109,6 +109,10 @@ class Undesirable:
     def explain(self, game: Game) -> Coroutine:
         """Players by their mean heat."""
         return (yield from by_heat(self, game))
+
+    def heat(self, image_CHW: Tensor, target: int) -> HeatRequest:
+        """Batched with other images."""
+        return (yield from gradient_heat(self, image_CHW, target))
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """M' (B, H, W): the most undesirable pixels are the least important."""

@@ -4,7 +4,8 @@ A search is a coroutine over a set function (`pipeline.scores`); it knows neithe
 worth nor which objective the order will serve.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -12,16 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.game import Ask
+from pipeline.game import Ask, Game
 from pipeline.scores import Scored, SetFunction
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """When a search may end before every player has its place: after `budget` players; once the
-    prediction is what the score wants (`flip`); once no player adds to F (`gain`)."""
+    """When a search may end before every player has its place: after `budget` players; before more
+    than `area` of the pixels are picked; once F is at least `reach`; once the prediction is what
+    the score wants (`flip`); once no player adds to F (`gain`)."""
 
     budget: int | None = None
+    area: float | None = None
+    reach: float | None = None
     flip: bool = False
     gain: bool = False
 
@@ -50,11 +54,80 @@ class Search(Protocol):
         """At the most, of all sets asked for."""
         ...
 
-    def __call__(
-        self, value: SetFunction, n_players: int, stop: Stop
-    ) -> Generator[Ask, Any, Found]:
+    def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Coroutine: ask for F of sets, return an order."""
         ...
+
+
+class Walk:
+    """Players picked one after the other until it is time to stop; `done` says that it is."""
+
+    def __init__(self, value: SetFunction, game: Game, stop: Stop):
+        self._stop, self._tie = stop, value.tie
+        self._share_N = game.share_N.numpy()
+        self._most = stop.most(game.n_players)
+        self._area = 0.0
+        self._now = -np.inf if value.start is None else value.start
+        self.picked_N = np.zeros(game.n_players, dtype=bool)
+        self.order: list[int] = []
+        self._path: list[Scored] = []
+        self.done = self._most == 0
+
+    def fork(self) -> "Walk":
+        """Another that has come as far."""
+        other = copy(self)
+        other.picked_N = self.picked_N.copy()
+        other.order, other._path = list(self.order), list(self._path)
+        return other
+
+    @property
+    def rest(self) -> np.ndarray:
+        """Players not picked, ascending."""
+        return np.flatnonzero(~self.picked_N)
+
+    @property
+    def left(self) -> int:
+        """How many more may be picked."""
+        return 0 if self.done else self._most - len(self.order)
+
+    @property
+    def value(self) -> float:
+        """F of what is picked; of nobody before, or minus infinity where that has none."""
+        return self._now
+
+    @property
+    def path(self) -> Scored | None:
+        """F after each pick, None before the first."""
+        return Scored.cat(self._path) if self._path else None
+
+    def take(self, player: int, scored: Scored) -> None:
+        """Pick a player unless that is to be stopped before; `scored`: F with it, one row."""
+        value, stop = float(scored.value_C.numpy()[0]), self._stop
+        area = self._area + self._share_N[player]
+        idle = stop.gain and value <= self._now + self._tie
+        if self.done or idle or (stop.area is not None and area > stop.area + 1e-9):
+            self.done = True
+            return
+        self.order.append(player)
+        self.picked_N[player] = True
+        self._path.append(scored)
+        self._now, self._area = value, area
+        flipped = stop.flip and bool(scored.reached_C[0])
+        reached = stop.reach is not None and value >= stop.reach
+        self.done = flipped or reached or len(self.order) >= self._most
+
+
+def ended(
+    walk: Walk, value: SetFunction, tail: Sequence[int], n_players: int
+) -> Generator[Ask, Any, None]:
+    """Coroutine: walk on to players whose order is known."""
+    tail = list(tail)[: walk.left]
+    if not tail:
+        return
+    sets_CN = prefixes([*walk.order, *tail], n_players)[-len(tail) :]
+    scored = yield from value(sets_CN)
+    for row, player in enumerate(tail):
+        walk.take(player, scored[row : row + 1])
 
 
 def joined(picked_N: np.ndarray, candidates: np.ndarray) -> Tensor:
@@ -64,7 +137,26 @@ def joined(picked_N: np.ndarray, candidates: np.ndarray) -> Tensor:
     return torch.from_numpy(sets_CN)
 
 
+def without(kept_N: np.ndarray, candidates: np.ndarray) -> Tensor:
+    """Sets (C, N): the kept players but for one candidate each."""
+    sets_CN = np.repeat(kept_N[None], len(candidates), 0)
+    sets_CN[np.arange(len(candidates)), candidates] = False
+    return torch.from_numpy(sets_CN)
+
+
+def prefixes(order: Sequence[int], n_players: int) -> Tensor:
+    """Sets (len(order), N): the first player, the first two, ..."""
+    place_N = np.full(n_players, len(order))
+    place_N[list(order)] = np.arange(len(order))
+    return torch.from_numpy(place_N[None] <= np.arange(len(order))[:, None])
+
+
 def first_best(value_C: Tensor, tie: float) -> int:
     """Index of the largest value; the lowest index among those within `tie` of it."""
     values = value_C.numpy()
     return int((values >= values[values.argmax()] - values.dtype.type(tie)).argmax())
+
+
+def falling(value_C: Tensor) -> np.ndarray:
+    """Indices by falling value; the lowest index first among equals."""
+    return np.argsort(-value_C.numpy(), kind="stable")

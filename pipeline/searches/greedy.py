@@ -8,11 +8,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from pipeline.game import Ask
-from pipeline.scores import Scored, SetFunction
-from pipeline.searches import Found, Stop, first_best, joined
+from pipeline.game import Ask, Game
+from pipeline.scores import SetFunction
+from pipeline.searches import Found, Stop, Walk, first_best, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,26 +25,13 @@ class Greedy:
         rest = n_players - stop.most(n_players)
         return per_set * (n_players * (n_players + 1) // 2 - rest * (rest + 1) // 2)
 
-    def __call__(
-        self, value: SetFunction, n_players: int, stop: Stop
-    ) -> Generator[Ask, Any, Found]:
+    def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Pick one player a step until the search stops."""
-        picked_N = np.zeros(n_players, dtype=bool)
-        order: list[int] = []
-        path: list[Scored] = []
-        singles, now = None, -np.inf if value.start is None else value.start
-        while len(order) < stop.most(n_players):
-            candidates = np.flatnonzero(~picked_N)
-            scored = yield from value(joined(picked_N, candidates))
+        walk, singles = Walk(value, game, stop), None
+        while not walk.done:
+            rest = walk.rest
+            scored = yield from value(joined(walk.picked_N, rest))
             singles = scored if singles is None else singles
             best = first_best(scored.value_C, value.tie)
-            reached = float(scored.value_C.numpy()[best])
-            if stop.gain and reached <= now + value.tie:
-                break
-            now = reached
-            order.append(int(candidates[best]))
-            picked_N[candidates[best]] = True
-            path.append(scored[best : best + 1])
-            if stop.flip and bool(path[-1].reached_C[0]):
-                break
-        return Found(order=order, path=Scored.cat(path) if path else None, singles=singles)
+            walk.take(int(rest[best]), scored[best : best + 1])
+        return Found(order=walk.order, path=walk.path, singles=singles)

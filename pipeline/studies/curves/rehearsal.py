@@ -14,19 +14,16 @@ from torch import Tensor
 
 from pipeline import UsageError
 from pipeline.components import one_line
-from pipeline.engine import Engine, Listed, Request
-from pipeline.game import Ask, Coalitions, Game, Objective, Outputs
+from pipeline.engine import Engine, Request
+from pipeline.game import Ask, Coalitions, Game, Objective, Outputs, as_asked, ends_of
 from pipeline.game.arena import Arena, Turn
 from pipeline.judges import Judge
 from pipeline.masking import Masking
 from pipeline.methods import Attribution, Method
 from pipeline.methods.heatmaps import Heatmaps
-from pipeline.methods.heatmaps import Wanted as Heat
 from pipeline.models import Model
 from pipeline.models.head import example
 
-FEATURES = 8
-"""Before the classifier, where coalitions are answered at random."""
 QUESTIONS = 4
 """What each method and judge may ask; the last question is left without an answer."""
 
@@ -54,31 +51,32 @@ def rehearse(
             n_classes = _run(engine, _opened(arena, masking))
     if isinstance(target, int) and target >= n_classes:
         raise UsageError(f"target={target}: the model has classes 0 to {n_classes - 1}")
+    at_random = RandomAnswers(model)
     if prior is not None:
         with _named("players.prior"):
-            _run(engine, _heat(prior, image_CHW))
+            _run(engine, _few(prior.heat(image_CHW, 0), at_random))
     game = Game(
         n_players=len(arena.share_N),
         key="",
-        ends=random_outputs(2, np.random.default_rng(0)),
+        ends=at_random.ends(),
         share_N=arena.share_N,
         image_CHW=image_CHW,
         regions_HW=regions_HW,
     )
     for name, method in methods.items():
         with _named(f"methods.{name}"):
-            _run(engine, _few(method.explain(game)))
+            _run(engine, _few(method.explain(game), at_random))
     anything = Attribution(order=list(range(game.n_players)), evaluations=0)
     objective: Objective = next(o for method in methods.values() for o in method.objectives)
     with _named("judge"):
-        _run(engine, _few(judge.judge(anything, objective, game)))
+        _run(engine, _few(judge.judge(anything, objective, game), at_random))
 
 
 def answered(
     coroutine: Generator[Ask, Any, Any],
     asked: Callable[[Tensor], None],
     spent: Callable[[float], None],
-    rng: np.random.Generator,
+    at_random: "RandomAnswers",
 ) -> Turn[Any]:
     """What a coroutine returns whose coalitions (C, N) are told to `asked` and answered at random;
     what else it wants is computed, `spent` told the device seconds."""
@@ -89,20 +87,37 @@ def answered(
         except StopIteration as stop:
             return stop.value
         if ask.sets:
-            asked(ask.at(_Nowhere()).coalitions_CN)  # type: ignore[attr-defined]
-            answer = random_outputs(ask.sets, rng)
+            coalitions: Any = ask.at(_Nowhere())
+            asked(coalitions.coalitions_CN)
+            answer = at_random(coalitions)
         else:
             answer, seconds = yield ask.at(_Nowhere())
             spent(seconds)
 
 
-def random_outputs(rows: int, rng: np.random.Generator) -> Outputs:
-    """Outputs of a target that never wins, so that no search stops early; all that can be read."""
-    values_CT = torch.from_numpy(rng.normal(size=(rows, 2))).float()
-    nobody_C = torch.ones(rows, dtype=torch.long)
-    entropy_C = torch.from_numpy(rng.uniform(0, 1, rows)).float()
-    features_CD = torch.from_numpy(rng.normal(size=(rows, FEATURES))).float()
-    return Outputs.of((0, 2), values_CT, values_CT, nobody_C, 3, entropy_C, features_CD)
+class RandomAnswers:
+    """Outputs of a target that never wins, so that no search stops early; features have the
+    model's size."""
+
+    def __init__(self, model: Model):
+        self._rng = np.random.default_rng(0)
+        x_BCHW = example(model.preprocessing["input_size"]).to(model.device, model.dtype)
+        with torch.inference_mode():
+            self._features = model.encode(x_BCHW).shape[1]
+
+    def ends(self) -> Outputs:
+        """Of the end points of a game."""
+        return self(Coalitions(ends_of(1), entropy=True))
+
+    def __call__(self, asked: Coalitions) -> Outputs:
+        """As asked."""
+        rows = asked.sets
+        values_CT = torch.from_numpy(self._rng.normal(size=(rows, 2))).float()
+        nobody_C = torch.ones(rows, dtype=torch.long)
+        entropy_C = torch.from_numpy(self._rng.uniform(0, 1, rows)).float()
+        features_CD = torch.from_numpy(self._rng.normal(size=(rows, self._features))).float()
+        everything = Outputs.of((0, 2), values_CT, values_CT, nobody_C, 3, entropy_C, features_CD)
+        return as_asked(everything, asked)
 
 
 class _Nowhere:
@@ -124,11 +139,7 @@ def _opened(arena: Arena, masking: Masking) -> Turn[int]:
     return n_classes
 
 
-def _heat(method: Any, image_CHW: Tensor) -> Turn[None]:
-    yield Request(Heatmaps(method), Listed([Heat(image_CHW, 0)]))
-
-
-def _few(coroutine: Generator[Ask, Any, Any]) -> Turn[None]:
+def _few(coroutine: Generator[Ask, Any, Any], at_random: RandomAnswers) -> Turn[None]:
     """The first questions of a coroutine. A heatmap is computed, then replaced by one that ranks
     every pixel: noise may have none."""
 
@@ -144,9 +155,7 @@ def _few(coroutine: Generator[Ask, Any, Any]) -> Turn[None]:
                 (heat_HW,) = answer
                 answer = [torch.arange(heat_HW.numel()).view(heat_HW.shape).float()]
 
-    yield from answered(
-        questions(), lambda coalitions_CN: None, lambda s: None, np.random.default_rng(0)
-    )
+    yield from answered(questions(), lambda coalitions_CN: None, lambda s: None, at_random)
 
 
 @contextmanager

@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 
 from pipeline.data import Sample, SampleRef
-from pipeline.engine import Engine, Listed, Request, Task
+from pipeline.engine import Engine, Task
 from pipeline.game import Game, Objective
 from pipeline.game.arena import Arena, Turn
 from pipeline.judges import Judge
 from pipeline.masking import Masking
 from pipeline.masking.zero import Zero
 from pipeline.methods import Attribution, Method
-from pipeline.methods.heatmaps import Heatmaps
-from pipeline.methods.heatmaps import Wanted as Heat
 from pipeline.methods.interaction import interactions
 from pipeline.players import Players, View, blank
 from pipeline.rows import Kind
@@ -160,8 +158,8 @@ class CurvesWork(Work):
         one_HW = torch.zeros(self.model.input_hw, dtype=torch.long)
         whole = Arena(self.model, view.image_CHW, one_HW, sample.key)
         yield from self._meet(whole, Zero(), sample, said)
-        heat = Listed([Heat(view.image_CHW, whole.classes[0])])
-        (heat_HW,), _ = yield Request(Heatmaps(self._prior), heat)
+        prior = self._prior.heat(view.image_CHW, whole.classes[0])
+        heat_HW, _ = yield from whole.play(prior, Zero())
         return whole.cut(self.players(view, heat_HW))
 
     def row(self, shard: str, key: str, name: str, facet: Objective) -> Row:

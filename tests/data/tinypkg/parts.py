@@ -76,7 +76,7 @@ class Alone:
     def forwards(self, n_players, per_set, stop):
         return per_set * n_players
 
-    def __call__(self, value, n_players, stop):
-        alone = yield from value(torch.eye(n_players, dtype=torch.bool))
+    def __call__(self, value, game, stop):
+        alone = yield from value(torch.eye(game.n_players, dtype=torch.bool))
         order = torch.argsort(-alone.value_C, stable=True).tolist()
-        return Found(order=order[: stop.most(n_players)], singles=alone)
+        return Found(order=order[: stop.most(game.n_players)], singles=alone)
