@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LATER = {"added": "later"}
@@ -56,11 +56,18 @@ def name_of(component: Any) -> str:
     if kind.__str__ is not object.__str__:
         return str(component)
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
-    if not dataclasses.is_dataclass(component):
-        return name
-    values = {f.name: getattr(component, f.name) for f in _settings(component)}
-    usual = {f.name: _default(f) for f in _settings(component)}
-    changed = [f"{n}={_said(value)}" for n, value in values.items() if value != usual[n]]
+    return with_changes(component, name) if dataclasses.is_dataclass(component) else name
+
+
+def with_changes(component: Any, name: str, said: Sequence[str] = ()) -> str:
+    """`name` with the settings of a dataclass that differ from their defaults, but for those that
+    are `said` in it."""
+    changed = [
+        f"{field.name}={_said(value)}"
+        for field in _settings(component)
+        for value in [getattr(component, field.name)]
+        if field.name not in said and value != _default(field)
+    ]
     return f"{name}({', '.join(changed)})" if changed else name
 
 

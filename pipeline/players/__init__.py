@@ -45,6 +45,11 @@ class Players(Protocol):
         ...
 
 
+def numbered(labels_HW: Tensor) -> Tensor:
+    """Any labels (H, W) as players 0 to n - 1, in the same order, each with a pixel."""
+    return labels_HW.unique(return_inverse=True)[1]
+
+
 def fractions(regions_HW: Tensor) -> Tensor:
     """Share of the image's pixels that each player holds, float64 (N,)."""
     return regions_HW.flatten().bincount().double() / regions_HW.numel()
