@@ -24,6 +24,7 @@ from pipeline.methods.random import Random
 from pipeline.models.timm import TimmModel
 from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
+from pipeline.players.png import packed, unpacked
 from pipeline.studies.curves.work import CurvesWork
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -190,13 +191,29 @@ def test_players_may_be_cut_by_the_heat_of_a_method(tiny_model):
     rows, forwards = rows_of(groups, sample())
     assert forwards == 1 + 1 + 1 + 1 + 4 * 4  # full, prior, empty, gradcam, curves
     assert forwards == groups.forwards(groups.wanted, {})
-    for row in rows.values():
+    for (method, _), row in rows.items():
         assert row["status"] == "ok" and row["n_players"] == 5
         np.testing.assert_allclose(row["fraction"], np.arange(6) / 5, atol=1e-4)
+        assert row["evaluations"] == 1 + (method == "gradcam")  # the cut counts, for each row
+        assert unpacked(row["regions"]).unique().tolist() == [0, 1, 2, 3, 4]
     heat = rows["gradcam", "insertion"]
     assert (np.diff(heat["scores"]) >= 0).all() and heat["order"][0] == 4
     whole, _ = rows_of(work(tiny_model), sample())
+    assert whole["random", "insertion"].get("regions") is None
     assert heat["prediction"] == whole["random", "insertion"]["prediction"]
+
+
+def test_an_order_is_judged_on_the_players_that_it_was_found_for(tiny_model):
+    settings = {"players": Quantiles(), "methods": CONTROL}
+    known, _ = rows_of(work(tiny_model, **settings), sample())
+    other = packed(unpacked(known["random", "insertion"]["regions"]).flip(1))  # as another device's
+    known = {place: row | {"regions": other} for place, row in known.items()}
+    blurred = work(tiny_model, curve_masking=Blur(), **settings)
+    again, forwards = rows_of(blurred, sample(), known)
+    assert forwards == 2 + 2 * 4 == blurred.forwards(blurred.wanted, known)  # heat is not asked for
+    for place, row in again.items():
+        assert row["status"] == "ok" and row["regions"] == other
+        assert row["evaluations"] == known[place]["evaluations"] == 1
 
 
 def test_a_view_shows_the_pixels_that_the_model_is_given(tiny_model):

@@ -10,10 +10,14 @@ from PIL import Image
 from scipy.ndimage import label as scipy_label
 
 from pipeline import UsageError
+from pipeline.api import explain
 from pipeline.identity import name_of
+from pipeline.methods.gradcam import GradCam
 from pipeline.players import View, numbered
 from pipeline.players.connected import connected
 from pipeline.players.patch_grid import PatchGrid
+from pipeline.players.png import packed, unpacked
+from pipeline.players.saliency_groups import SaliencyGroups
 from pipeline.players.seeds import Seeds
 from pipeline.players.slico import Slico
 
@@ -114,12 +118,72 @@ def test_of_equal_pieces_the_first_stays():
     assert connected(torch.tensor([[0, 1, 0]])).tolist() == [[0, 1, 1]]
 
 
+def groups(cells: int, size: int) -> SaliencyGroups:
+    return SaliencyGroups(prior=GradCam(), cells=cells, size=size)
+
+
+def test_cells_are_grouped_by_heat_the_hottest_first():
+    heat_44 = torch.tensor(
+        [[9, 9, 1, 1], [9, 9, 1, 1], [5, 5, 9, 9], [5, 5, 9, 9]], dtype=torch.float32
+    )
+    heat_HW = heat_44.repeat_interleave(16, 0).repeat_interleave(24, 1)
+    pairs_HW = groups(2, 2)(view(), heat_HW)  # cells 9 1 / 5 9
+    assert pairs_HW[::32, ::48].tolist() == [[0, 1], [1, 0]] and check(pairs_HW) == 2
+    singles_HW = groups(2, 1)(view(), heat_HW)
+    assert singles_HW[::32, ::48].tolist() == [[0, 3], [2, 1]]  # of equal cells the first
+
+
+@pytest.mark.parametrize(("cells", "size"), [(10, 4), (28, 8), (7, 5), (3, 9), (64, 1)])
+def test_groups_are_those_of_opencv_s_cells(cells, size):
+    cv2 = pytest.importorskip("cv2")
+    heat_HW = torch.rand(64, 96, generator=torch.Generator().manual_seed(0))
+    found_HW = groups(cells, size)(view(), heat_HW)
+    n = cells**2 // size
+    assert check(found_HW) == n
+    place_P = np.argsort(np.argsort(-cv2.resize(heat_HW.numpy(), (cells, cells)), axis=None))
+    group_NN = np.minimum(place_P // size, n - 1).reshape(cells, cells).astype(np.uint16)
+    whole_HW = cv2.resize(group_NN, (96, 64), interpolation=cv2.INTER_NEAREST)
+    np.testing.assert_array_equal(found_HW, whole_HW)
+
+
+def test_cells_left_over_join_the_last_group():
+    heat_HW = torch.arange(64 * 96).view(64, 96).float()
+    found_HW = groups(4, 3)(view(), heat_HW)  # 16 cells: 3 3 3 3 and 4
+    assert found_HW.flatten().bincount().tolist() == [16 * 24 * size for size in (3, 3, 3, 3, 4)]
+
+
+def test_heat_that_ranks_nothing_makes_no_groups():
+    for heat_HW in (torch.ones(64, 96), torch.full((64, 96), torch.nan)):
+        with pytest.raises(ValueError, match=r"players\.prior: the heat map is constant"):
+            groups(4, 2)(view(), heat_HW)
+
+
+@pytest.mark.parametrize("count", [1, 256, 257, 3000])
+def test_regions_are_kept_as_a_picture(count):
+    regions_HW = (torch.arange(64 * 96) % count).view(64, 96)
+    assert torch.equal(unpacked(packed(regions_HW)), regions_HW)
+
+
+def test_players_cut_by_heat_are_explained_from_python(tiny_model):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8))
+    found = explain(tiny_model, [image, image.rotate(90)], players=groups(8, 16))
+    plain = explain(tiny_model, image, method="gradcam", players=groups(8, 16))
+    assert [check(torch.from_numpy(r), 160, 160) for r in found.regions] == [4, 4]
+    assert sorted(found.order[0]) == [0, 1, 2, 3]
+    assert not np.array_equal(*found.regions)
+    np.testing.assert_array_equal(found.regions[0], plain.regions[0])
+    assert [one["insertion"].evaluations for one in found.attributions] == [10 + 1] * 2
+    assert plain.attributions[0]["insertion"].evaluations == 1 + 1
+    assert plain.order[0] == [0, 1, 2, 3]  # by mean heat: the groups' own order
+
+
 @pytest.mark.parametrize(
     ("players", "name"),
     [
         (Slico(), "slico30"),
         (Slico(region_size=15, ruler=40.0), "slico15(ruler=40)"),
         (Seeds(connected=True), "seeds50(connected=True)"),
+        (groups(10, 4), "groups10x4(prior=grad_cam)"),
     ],
 )
 def test_rows_call_superpixels_what_they_are(players, name):
@@ -134,6 +198,9 @@ def test_rows_call_superpixels_what_they_are(players, name):
         (lambda: Seeds(num_levels=0), r"players\.num_levels=0"),
         (lambda: Seeds(smoothing=6), r"players\.smoothing=6"),
         (lambda: Seeds(num_superpixels=1537)(view()), "give at most 1536"),
+        (lambda: groups(4, 17), r"players\.size=17: .* 1 to 16"),
+        (lambda: groups(65, 1)(view()), r"players\.cells=65 .* 64x96"),
+        (lambda: SaliencyGroups(prior=PatchGrid()), r"players\.prior: give a method"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(made, said):

@@ -27,8 +27,8 @@ SMALL = ("players=patch14", "players.grid=4", "tracking=disabled")
 CONTRACT = (
     "dataset shard key model weights players masking curve_masking method objective fingerprint "
     "order_fingerprint content label "
-    "prediction target n_players order scores interaction pairs details fraction probability "
-    "log_odds top1 "
+    "prediction target n_players order scores interaction pairs details regions fraction "
+    "probability log_odds top1 "
     "auc_probability auc_top1 flip evaluations seconds status error"
 ).split()
 

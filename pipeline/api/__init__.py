@@ -8,6 +8,7 @@ judge(attributions_BHW, "efficientnet_lite0", images).auc  # captum's, or anybod
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from pipeline.game import OBJECTIVES, Game, Objective
 from pipeline.game.arena import Arena
 from pipeline.judges.regions import Regions
 from pipeline.masking import Masking
+from pipeline.masking.zero import Zero
 from pipeline.methods import Coroutine, Method, same_for_all
 from pipeline.methods.heatmaps import from_heatmap
 from pipeline.models import Model
@@ -115,16 +117,28 @@ def _explained(
     asked = targets(target, len(images_CHW))
     cut, hidden = players or PatchGrid(grid=grid), chosen("masking", masking)
     views = [View(image_CHW, loaded.preprocessing) for image_CHW in images_CHW]
-    regions = [cut(view) for view in views]
+    prior: Any = getattr(cut, "prior", None)
+    cutting = 0 if prior is None else prior.forwards(1)
+    whole_HW = torch.zeros(loaded.input_hw, dtype=torch.long)
+    regions = [whole_HW if prior is not None else cut(view) for view in views]
     found: dict[int, dict[str, Any]] = {}
 
     def task(i: int) -> Task:
         arena = Arena(loaded, images_CHW[i], regions[i], str(i))
-        prediction, n_classes = yield from arena.meet(hidden, asked[i])
+        first = hidden if prior is None else Zero()
+        prediction, n_classes = yield from arena.meet(first, asked[i])
         if (asked[i] or 0) >= n_classes:
             raise UsageError(f"target: class {asked[i]} is not one of the model's {n_classes}")
+        if prior is not None:
+            heat = prior.heat(images_CHW[i], arena.classes[0])
+            heat_HW, _ = yield from arena.play(heat, first)
+            regions[i] = cut(views[i], heat_HW)
+            arena = arena.cut(regions[i])
         game = yield from arena.open(hidden)
         explanation, _ = yield from arena.play(methods[i].explain(game), hidden)
+        explanation = {
+            o: replace(one, evaluations=one.evaluations + cutting) for o, one in explanation.items()
+        }
         curves: dict[Objective, Curve] = {}
         for objective, attribution in explanation.items():
             row, _ = yield from arena.play(Regions().judge(attribution, objective, game), hidden)

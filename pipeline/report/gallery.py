@@ -17,6 +17,7 @@ from pipeline.components import component
 from pipeline.data.images import decode
 from pipeline.models import transform
 from pipeline.players import View
+from pipeline.players.png import unpacked
 from pipeline.report import Name
 from pipeline.rows import RunDir
 
@@ -78,8 +79,10 @@ class Photographs:
     def regions(self, record: Record) -> np.ndarray:
         """Which player each pixel belongs to, (H, W), as the rows' games were cut.
 
-        Raises ValueError for players that were cut by a model's heat.
+        Raises ValueError for players cut by a model's heat of which the row keeps no regions.
         """
+        if record.get("regions") is not None:
+            return unpacked(record["regions"]).numpy()
         players = self._part(self._made[record["fingerprint"]]["config"]["players"])
         if getattr(players, "prior", None) is not None:
             raise ValueError("its players were cut by heat, which is not kept")

@@ -16,6 +16,7 @@ SCHEMA = pa.schema(
         ("interaction", pa.list_(pa.float32())),
         ("pairs", pa.list_(pa.float32())),
         ("details", pa.string()),
+        ("regions", pa.binary()),
         ("fraction", pa.list_(pa.float32())),
         ("probability", pa.list_(pa.float32())),
         ("log_odds", pa.list_(pa.float32())),

@@ -23,6 +23,7 @@ from pipeline.masking.zero import Zero
 from pipeline.methods import Attribution, Method
 from pipeline.methods.interaction import interactions
 from pipeline.players import Players, View, blank
+from pipeline.players.png import packed, unpacked
 from pipeline.rows import Kind
 from pipeline.studies.curves.rehearsal import rehearse
 from pipeline.studies.curves.rows import CURVES, ORDER_COLUMNS
@@ -64,12 +65,13 @@ class CurvesWork(Work):
         return int(self._blank_HW.max()) + 1
 
     def forwards(self, wanted: Wanted, known: Container[Any]) -> int:
-        """Those of searches, judgements, end points and the players' prior."""
+        """Those of searches, judgements, end points and the players' prior, whose cut known rows
+        keep."""
         own = self.masking == self.curve_masking
         new = [(name, o) for name, o in wanted if (name, o) not in known]
         searched = {name: self.methods[name] for name, _ in new}
         total = 2 + (1 if new and not own else 0)
-        total += 0 if self._prior is None else self._prior.forwards(self.n_players)
+        total += self._prior_forwards if len(new) == len(wanted) else 0
         total += sum(method.forwards(self.n_players) for method in searched.values())
         free = sum(own and self.methods[name].searches for name, _ in new)
         return total + (len(wanted) - free) * self.judge.forwards(self.n_players)
@@ -106,9 +108,10 @@ class CurvesWork(Work):
         """Decode, cut, and begin the maskings that will be played with."""
         sample, image_CHW = self.image(ref)
         view = View(image_CHW, self.model.preprocessing, sample)
-        if self._prior is not None:
+        kept = next((row["regions"] for row in known.values() if row.get("regions")), None)
+        if kept is None and self._prior is not None:
             return Ready(sample, view, None, {})
-        regions_HW = self.players(view)
+        regions_HW = self.players(view) if kept is None else unpacked(kept)
         begun = {
             masking: masking.begin(self.model, image_CHW, regions_HW)
             for masking in self._maskings(wanted, known)
@@ -122,6 +125,8 @@ class CurvesWork(Work):
         games: dict[Masking, Game] = {}
         try:
             arena = yield from self.arena(ready, said)
+            if self._prior is not None:
+                said["regions"] = packed(arena.regions_HW)
             for masking in self._maskings(wanted, known):
                 if not arena.classes:
                     yield from self._meet(arena, masking, sample, said)
@@ -186,6 +191,10 @@ class CurvesWork(Work):
         """The method whose heat the players are cut by, if any."""
         return getattr(self.players, "prior", None)
 
+    @property
+    def _prior_forwards(self) -> int:
+        return 0 if self._prior is None else self._prior.forwards(self.n_players)
+
     def _maskings(self, wanted: Wanted, known: Known) -> list[Masking]:
         """Those that are played with: the methods' own only where an order is still to be found."""
         new = any(place not in known for place in wanted)
@@ -209,7 +218,10 @@ class CurvesWork(Work):
     ) -> Turn[dict[Objective, tuple[Attribution, Row]]]:
         """Play a method's game: orders, and the columns that hold them."""
         explanation, seconds = yield from arena.play(self.methods[name].explain(game), self.masking)
-        return {o: (found, _order_row(found, seconds)) for o, found in explanation.items()}
+        return {
+            o: (found, _order_row(found, seconds, self._prior_forwards))
+            for o, found in explanation.items()
+        }
 
     def _judged(
         self,
@@ -239,15 +251,15 @@ class CurvesWork(Work):
         return row
 
 
-def _order_row(found: Attribution, seconds: float) -> Row:
-    """Columns that hold an order, whoever judges it."""
+def _order_row(found: Attribution, seconds: float, cutting: int) -> Row:
+    """Columns that hold an order, whoever judges it; `cutting`: forwards that its players took."""
     return {
         "order": np.asarray(found.order, dtype=np.uint16),
         "scores": None if found.scores_N is None else found.scores_N.float().numpy(),
         "interaction": None,
         "pairs": None if found.pairs is None else found.pairs.float().numpy(),
         "details": None if found.details is None else json.dumps(found.details),
-        "evaluations": found.evaluations,
+        "evaluations": found.evaluations + cutting,
         "seconds": seconds,
     }
 
