@@ -27,7 +27,7 @@ def asks(model, masking, image_CHW, queries, classes=(3,)):
     values = []
     for coalitions_CN in queries:
         rows = Hands(ready, coalitions_CN, Reads(classes))
-        outputs, _ = yield Request(SetGame(masking), rows)
+        outputs, *_ = yield Request(SetGame(masking), rows)
         values.append(outputs.log_odds_CT)
     return torch.cat(values)
 
@@ -161,8 +161,8 @@ def squares_of(program, *requests):
     """A task: all answers, one after the other."""
     found = []
     for rows in requests:
-        answer, seconds = yield Request(program, Listed(rows))
-        assert seconds > 0
+        answer, seconds, tokens = yield Request(program, Listed(rows))
+        assert seconds > 0 and tokens > 0
         found += answer
     return found
 

@@ -125,7 +125,7 @@ def test_curves_are_of_the_class_explained_whatever_is_predicted(tiny_model, tar
         ]
 
 
-def test_a_coroutine_s_seconds_are_those_of_all_its_questions(tiny_model):
+def test_a_coroutine_s_bill_is_that_of_all_its_questions(tiny_model):
     arena = Arena(tiny_model, torch.zeros(3, 160, 160), torch.zeros(160, 160).long(), "")
     list(Engine(tiny_model).run([arena.prepare(Zero())], in_flight=1))
 
@@ -135,10 +135,10 @@ def test_a_coroutine_s_seconds_are_those_of_all_its_questions(tiny_model):
 
     play = arena.play(coroutine(), Zero())
     next(play)
-    play.send(Reply("one", 1.0))
+    play.send(Reply("one", 1.0, 4))
     with pytest.raises(StopIteration) as stop:
-        play.send(Reply("two", 2.0))
-    assert stop.value.value == (["one", "two"], 3.0)
+        play.send(Reply("two", 2.0, 8))
+    assert stop.value.value == (["one", "two"], (3.0, 12))
 
 
 def test_a_class_that_the_model_lacks_is_a_failed_row(tiny_model):

@@ -184,11 +184,11 @@ def test_a_budget_splits_the_batch_and_changes_nothing(model):
             return super().launch(model, pieces, spent)
 
     whole = Engine(model, tokens_per_batch=10_000)
-    ((found, seconds),) = whole.run([ask(wishes)], in_flight=1)
+    ((found, seconds, _),) = whole.run([ask(wishes)], in_flight=1)
     assert seconds > 0 and whole.counters.forwards == 3 * small().forwards(0)
     program = Small(small().batch)
     halved = Engine(model, tokens_per_batch=10_000)
-    ((again, _),) = halved.run([ask(wishes)], in_flight=1)
+    ((again, *_),) = halved.run([ask(wishes)], in_flight=1)
     for one, other in zip(found, again, strict=True):
         torch.testing.assert_close(one.mask_Bcc, other.mask_Bcc, atol=1e-4, rtol=0)
 

@@ -48,10 +48,11 @@ class Request:
 
 
 class Reply(NamedTuple):
-    """The program's answer to a request, and the device seconds that it took."""
+    """The program's answer to a request, the device seconds and the tokens that it took."""
 
     answer: Any
     seconds: float
+    tokens: int
 
 
 Task = Generator[Request, Reply, Any]
@@ -80,6 +81,7 @@ class _Pending:
     places: list[np.ndarray] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
     seconds: float = 0.0
+    tokens: int = 0
 
 
 class _Batch(NamedTuple):
@@ -239,6 +241,7 @@ class Engine:
         for entry, size, answer in zip(batch.entries, sizes, answers, strict=True):
             pending: _Pending = entry.pending
             pending.seconds += seconds * size / rows
+            pending.tokens += size * batch.length if batch.forwards else 0
             pending.missing -= size
             pending.answers.append(answer)
             pending.places.append(entry.places)
@@ -279,7 +282,7 @@ def _reply(pending: _Pending) -> Reply:
     answer = answers[0]
     if len(answers) > 1:
         answer = pending.request.program.join(answers, np.concatenate(places).argsort())
-    return Reply(answer, pending.seconds)
+    return Reply(answer, pending.seconds, pending.tokens)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

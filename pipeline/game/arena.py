@@ -18,6 +18,13 @@ T = TypeVar("T")
 Turn = Generator[Request, Reply, T]
 
 
+class Bill(NamedTuple):
+    """Device seconds, and tokens of all forwards (256 pixels of a pixel masking are one)."""
+
+    seconds: float
+    tokens: int
+
+
 class Arena:
     """One image, cut into players. `classes` are read out, the target first: `meet` sets them.
 
@@ -95,16 +102,17 @@ class Arena:
             regions_HW=self.regions_HW,
         )
 
-    def play(self, coroutine: Generator[Ask, Any, T], masking: Masking) -> Turn[tuple[T, float]]:
-        """What a coroutine returns that asks under `masking`, and the device seconds it took."""
-        seat, answer, seconds = self._seat(masking), None, 0.0
+    def play(self, coroutine: Generator[Ask, Any, T], masking: Masking) -> Turn[tuple[T, Bill]]:
+        """What a coroutine returns that asks under `masking`, and what it took."""
+        seat, answer, seconds, tokens = self._seat(masking), None, 0.0, 0
         while True:
             try:
                 ask = coroutine.send(answer)
             except StopIteration as stop:
-                return stop.value, seconds
-            answer, spent = yield ask.at(seat)
-            seconds += spent
+                return stop.value, Bill(seconds, tokens)
+            reply = yield ask.at(seat)
+            answer = reply.answer
+            seconds, tokens = seconds + reply.seconds, tokens + reply.tokens
 
     def length(self, masking: Masking, coalitions_CN: Tensor) -> Turn[int]:
         """Tokens of the longest of these rows."""

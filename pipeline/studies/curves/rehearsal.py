@@ -91,8 +91,9 @@ def answered(
             asked(coalitions.coalitions_CN)
             answer = at_random(coalitions)
         else:
-            answer, seconds = yield ask.at(_Nowhere())
-            spent(seconds)
+            reply = yield ask.at(_Nowhere())
+            answer = reply.answer
+            spent(reply.seconds)
 
 
 class RandomAnswers:

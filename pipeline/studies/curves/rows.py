@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("auc_top1", pa.float64()),
         ("flip", pa.int32()),
         ("evaluations", pa.int64()),
+        ("tokens", pa.int64()),
         ("seconds", pa.float64()),
         ("status", pa.string()),
         ("error", pa.string()),
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
 CURVES = Kind("curves", "results", SCHEMA, "objective", "jobs.evaluate")
 """Orders and their insertion and deletion curves."""
 ORDER_COLUMNS = (
-    *("n_players", "order", "scores", "interaction", "pairs", "details", "evaluations", "seconds"),
+    *("n_players", "order", "scores", "interaction", "pairs", "details", "evaluations"),
+    *("tokens", "seconds"),
 )
 """Columns that hold an order; the others, its judgement."""

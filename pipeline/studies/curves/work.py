@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.data import Sample, SampleRef
 from pipeline.engine import Engine, Task
 from pipeline.game import Game, Objective
-from pipeline.game.arena import Arena, Turn
+from pipeline.game.arena import Arena, Bill, Turn
 from pipeline.judges import Judge
 from pipeline.masking import Masking
 from pipeline.masking.zero import Zero
@@ -217,9 +217,9 @@ class CurvesWork(Work):
         self, arena: Arena, game: Game, name: str
     ) -> Turn[dict[Objective, tuple[Attribution, Row]]]:
         """Play a method's game: orders, and the columns that hold them."""
-        explanation, seconds = yield from arena.play(self.methods[name].explain(game), self.masking)
+        explanation, bill = yield from arena.play(self.methods[name].explain(game), self.masking)
         return {
-            o: (found, _order_row(found, seconds, self._prior_forwards))
+            o: (found, _order_row(found, bill, self._prior_forwards))
             for o, found in explanation.items()
         }
 
@@ -251,7 +251,7 @@ class CurvesWork(Work):
         return row
 
 
-def _order_row(found: Attribution, seconds: float, cutting: int) -> Row:
+def _order_row(found: Attribution, bill: Bill, cutting: int) -> Row:
     """Columns that hold an order, whoever judges it; `cutting`: forwards that its players took."""
     return {
         "order": np.asarray(found.order, dtype=np.uint16),
@@ -260,7 +260,8 @@ def _order_row(found: Attribution, seconds: float, cutting: int) -> Row:
         "pairs": None if found.pairs is None else found.pairs.float().numpy(),
         "details": None if found.details is None else json.dumps(found.details),
         "evaluations": found.evaluations + cutting,
-        "seconds": seconds,
+        "tokens": bill.tokens,
+        "seconds": bill.seconds,
     }
 
 

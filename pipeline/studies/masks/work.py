@@ -86,7 +86,7 @@ class MasksWork(Work):
 
         def look() -> Turn[int]:
             whole_cc = torch.ones(how.cells, how.cells)
-            (plain_K,), _ = yield Request(Look(how), Listed([Seen(image_CHW, whole_cc)]))
+            (plain_K,), *_ = yield Request(Look(how), Listed([Seen(image_CHW, whole_cc)]))
             yield Request(Saliency(how), Listed([(image_CHW, 0)]))
             return len(plain_K)
 
@@ -133,7 +133,7 @@ class MasksWork(Work):
         try:
             look = Look(next(iter(self.variants.values())).batch)
             whole_cc = torch.ones(look.how.cells, look.how.cells)
-            (plain_K,), _ = yield Request(look, Listed([Seen(image_CHW, whole_cc)]))
+            (plain_K,), *_ = yield Request(look, Listed([Seen(image_CHW, whole_cc)]))
             if len(plain_K) < 2:
                 raise ValueError("the model has one class: there are no others to be undesirable")
             said["prediction"] = int(plain_K.argmax())
@@ -169,7 +169,7 @@ class MasksWork(Work):
             Wish(image_CHW, target, variant, _seed(variant, sample.key, trial))
             for variant, trial in ((self.variants[name], trial) for name, trial in wanted)
         ]
-        masks, seconds = yield Request(Optimise(how), Listed(wishes))
+        masks, seconds, _ = yield Request(Optimise(how), Listed(wishes))
         facts = [facts_of(found, how, sample.label, target, self.model.input_hw) for found in masks]
         areas = [fact["area"] for fact in facts]
         reached = yield from self._reached(image_CHW, target, how, wishes, masks, areas)
@@ -202,7 +202,7 @@ class MasksWork(Work):
         saliency_cc = torch.zeros(how.cells, how.cells)
         if "inverse_saliency" in self.controls:
             program = Saliency(how)
-            (saliency_cc,), _ = yield Request(program, Listed([(image_CHW, target)]))
+            (saliency_cc,), *_ = yield Request(program, Listed([(image_CHW, target)]))
         height, width = self.model.input_hw
         shares_cc = how.per_cell(torch.full((1, height, width), 1 / (height * width)))[0]
         looks = []
@@ -216,7 +216,7 @@ class MasksWork(Work):
                 same = name in SAME_AREA and np.isfinite(area)
                 others.append(of_area(other_cc, area, shares_cc) if same else other_cc)
             looks += [Seen(image_CHW, seen_cc) for seen_cc in (found.best_Bcc[0], *others)]
-        logits, _ = yield Request(Look(how), Listed(looks))
+        logits, *_ = yield Request(Look(how), Listed(looks))
         residuals = iter([residual(logits_K, target) for logits_K in logits])
         reached = []
         for _ in wishes:
