@@ -78,9 +78,13 @@ class Work(ABC):
     def row(self, shard: str, key: str, name: str, facet: Any) -> Row:
         """Columns that are known before anything is computed."""
 
+    def sample(self, ref: SampleRef) -> Sample:
+        """Bytes that the rows of an image stand on. Raises ValueError for a bad sample."""
+        return self.data.read(ref)
+
     def image(self, ref: SampleRef) -> tuple[Sample, Tensor]:
         """Bytes to a normalised image (C, H, W). Raises ValueError for a bad sample."""
-        sample = self.data.read(ref)
+        sample = self.sample(ref)
         return sample, self.model.transform(decode(sample.encoded, exif=self.data.exif))
 
     def check_labels(self, refs: Sequence[SampleRef]) -> None:

@@ -1,25 +1,40 @@
 """Players: every pixel has exactly one, and every player a pixel, however an image is cut."""
 
+import io
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from conftest import encode, job, write_tar
 from PIL import Image
 from scipy.ndimage import label as scipy_label
+from synthetic import seal
 
+from jobs import aggregate, evaluate
 from pipeline import UsageError
 from pipeline.api import explain
+from pipeline.build import provenance
+from pipeline.data import Sample
+from pipeline.data.shards import Shards
+from pipeline.engine import Engine
 from pipeline.identity import name_of
 from pipeline.methods.gradcam import GradCam
-from pipeline.players import View, numbered
+from pipeline.models import transform
+from pipeline.players import View, blank, numbered
 from pipeline.players.connected import connected
+from pipeline.players.label_maps import LabelMaps
+from pipeline.players.masks import disjoint
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.players.png import packed, unpacked
 from pipeline.players.saliency_groups import SaliencyGroups
 from pipeline.players.seeds import Seeds
 from pipeline.players.slico import Slico
+from pipeline.rows import RunDir
+from pipeline.studies.curves.build import build
+from pipeline.studies.curves.rows import CURVES
 
 PREPROCESSING = {"input_size": (3, 64, 96), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
 
@@ -213,3 +228,258 @@ def test_opencv_without_its_extra_modules_says_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, "cv2", without)
         with pytest.raises(UsageError, match=r"pip install .*opencv-contrib-python-headless"):
             Slico(region_size=12)(view())
+
+
+def npz(**arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def mapped(content: bytes, hw=(64, 96), exif: bool = False, **preprocessing) -> torch.Tensor:
+    """Regions that a label map makes of an image of `hw` pixels."""
+    photo = encode(Image.new("RGB", (hw[1], hw[0])), "PNG")
+    sample = Sample(shard="s", key="k", encoded=photo, label=None, exif=exif)
+    sample = replace(sample, members={"seg.png": content})
+    seen = view()
+    settings = {**PREPROCESSING, "crop_pct": 1.0, "crop_mode": "squash"} | preprocessing
+    settings["input_size"] = (3, 64, 96)
+    return LabelMaps(member="seg.PNG")(View(seen.image_CHW, settings, sample))
+
+
+SQUARES_HW = PatchGrid(grid=16).cut(64, 96).numpy()  # 256 regions of 4 x 6 pixels
+RGB_HWC = np.stack([SQUARES_HW % 3, SQUARES_HW // 3 % 3, SQUARES_HW // 9], 2).astype(np.uint8)
+
+
+def palette() -> Image.Image:
+    image = Image.fromarray(SQUARES_HW.astype(np.uint8), "L").copy()
+    image.putpalette([0, 0, 0] * 256)  # what the colours are does not matter
+    return image
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(encode(Image.fromarray(SQUARES_HW.astype(np.uint8)), "PNG"), id="8 bit"),
+        pytest.param(encode(Image.fromarray((SQUARES_HW * 200).astype(np.uint16)), "PNG"), id="16"),
+        pytest.param(encode(palette(), "PNG"), id="palette"),
+        pytest.param(npz(regions=SQUARES_HW - 7), id="regions"),
+        pytest.param(npz(masks=np.arange(255)[:, None, None] == SQUARES_HW), id="masks"),
+    ],
+)
+def test_label_maps_of_every_format_are_regions(content):
+    assert np.array_equal(mapped(content), SQUARES_HW)
+
+
+def test_every_colour_is_a_region():
+    found_HW = mapped(encode(Image.fromarray(RGB_HWC), "PNG"))
+    assert check(found_HW) == 256
+    assert len(np.unique(np.stack([found_HW.numpy(), SQUARES_HW]).reshape(2, -1), axis=1).T) == 256
+
+
+def test_maps_go_the_way_of_their_image():
+    quarters_HW = np.zeros((128, 192), np.uint8)  # twice the model's size
+    quarters_HW[:64, 96:], quarters_HW[64:, :96], quarters_HW[64:, 96:] = 1, 2, 3
+    quarters_HW[:4] = 9  # cut away by the crop
+    content = encode(Image.fromarray(quarters_HW), "PNG")
+    whole_HW = mapped(content, (128, 192))
+    assert check(whole_HW) == 5
+    np.testing.assert_array_equal(whole_HW[2:], PatchGrid(grid=2).cut(64, 96)[2:])
+    cropped_HW = mapped(content, (128, 192), crop_pct=0.5)
+    np.testing.assert_array_equal(cropped_HW, PatchGrid(grid=2).cut(64, 96))
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_regions_lie_where_the_transform_puts_their_pixels(tiny_model, crop_mode):
+    """An image of two colours and the map of these colours, cut by the same model."""
+    two_HW = np.arange(150 * 200).reshape(150, 200) % 200 > 100
+    photo = encode(Image.fromarray(two_HW.astype(np.uint8) * 255).convert("RGB"), "PNG")
+    settings = tiny_model.preprocessing | {"crop_mode": crop_mode, "crop_pct": 0.9}
+    image_CHW = transform(settings)(Image.open(io.BytesIO(photo)).convert("RGB"))
+    sample = Sample(shard="s", key="k", encoded=photo, label=None, members={"seg.png": photo})
+    seen = View(image_CHW, settings, sample)
+    found_HW = LabelMaps(member="seg.png")(seen)
+    assert check(found_HW, 160, 160) == (3 if crop_mode == "border" else 2)
+    level_HW = seen.pixels_HWC[..., 0]
+    for region in found_HW.unique().tolist():  # but for a pixel at the edge, each of one colour
+        assert level_HW[found_HW == region].std() < 20
+    white = int(found_HW.max())
+    assert level_HW[found_HW == white].mean() > 245
+
+
+def test_maps_of_images_that_are_turned_are_as_these_are():
+    image = Image.fromarray(SQUARES_HW.T.astype(np.uint8))  # 96 x 64, turned to 64 x 96
+    exif = image.getexif()
+    exif[0x0112] = 6
+    photo = encode(image.convert("RGB"), "PNG", exif=exif)
+    content = encode(Image.fromarray(SQUARES_HW.astype(np.uint8)).resize((64 * 3, 96 * 3)), "PNG")
+    sample = Sample(shard="s", key="k", encoded=photo, label=None, members={"seg.png": content})
+    seen = View(view().image_CHW, PREPROCESSING, replace(sample, exif=True))
+    with pytest.raises(ValueError, match="288x192 pixels, neither the image's own 64x96 nor"):
+        LabelMaps(member="seg.png")(seen)
+    with pytest.raises(ValueError, match="the image's own 96x64 nor the model's 64x96"):
+        LabelMaps(member="seg.png")(View(seen.image_CHW, PREPROCESSING, sample))
+
+
+def test_maps_of_the_model_s_size_are_taken_as_they_are():
+    content = encode(Image.fromarray(SQUARES_HW.astype(np.uint8)), "PNG")
+    assert np.array_equal(mapped(content, (128, 300), crop_pct=0.5), SQUARES_HW)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            encode(Image.new("L", (95, 64)), "PNG"),
+            "64x95 .* the image's own 80x80 nor",
+        ),
+        (encode(Image.new("RGBA", (96, 64)), "PNG"), "mode RGBA"),
+        (encode(Image.new("L", (96, 64)), "JPEG"), "seg.png is no label map"),
+        (encode(Image.new("L", (96, 64)), "PNG")[:60], "seg.png is no label map"),
+        (npz(regions=np.array([[None]])), "no label map: .*allow_pickle=False"),
+        (npz(regions=np.zeros((64, 96))), "regions are float64"),
+        (npz(masks=np.zeros((64, 96), bool)), r"masks are bool \(64, 96\)"),
+        (npz(other=np.zeros(3)), "an .npz of other; give regions or masks"),
+        (b"", "seg.png is no label map"),
+    ],
+)
+def test_maps_that_are_none_say_why(content, said):
+    with pytest.raises(ValueError, match=said):
+        mapped(content, (80, 80))
+
+
+def test_of_two_masks_that_overlap_the_smaller_keeps_its_pixels():
+    masks_MHW = np.zeros((4, 50, 100), bool)
+    masks_MHW[0, :, :50] = True  # a half, with
+    masks_MHW[1, 10:20, 10:20] = True  # a hole in it
+    masks_MHW[2, :, 40:60] = True  # a strip that is smaller than what the half has left
+    masks_MHW[3, 0, :2] = True  # 0.0004 of the image: dropped, after it has taken its pixels
+    expected_HW = np.full((50, 100), 3)
+    expected_HW[:, :40], expected_HW[10:20, 10:20], expected_HW[:, 40:60] = 0, 1, 2
+    expected_HW[0, :2] = 3
+    np.testing.assert_array_equal(disjoint(masks_MHW), expected_HW)
+    equal_MHW = np.zeros((2, 1, 4), bool)
+    equal_MHW[0, :, :3], equal_MHW[1, :, 1:] = True, True
+    assert disjoint(equal_MHW).tolist() == [[0, 1, 1, 1]]
+    assert disjoint(np.zeros((0, 2, 2), bool)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_masks_that_overlap_anyhow_are_regions():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        masks_MHW = np.zeros((12, 30, 40), bool)
+        for mask_HW in masks_MHW:
+            (top, bottom), (left, right) = np.sort(rng.integers(0, 31, 2)), rng.integers(0, 41, 2)
+            mask_HW[top:bottom, min(left, right) : max(left, right)] = True
+        n = check(disjoint(masks_MHW), 30, 40)
+        assert n <= 13
+
+
+def test_a_map_in_the_tar_is_part_of_its_sample(tmp_path):
+    photo = encode(Image.new("RGB", (96, 64)), "PNG")
+    content = encode(Image.fromarray(SQUARES_HW.astype(np.uint8)), "PNG")
+    members = {"a.png": content, "a.jpg": photo, "a.cls": b"3", "b.jpg": photo, "b.cls": b"3"}
+    data = Shards(name="toy", shards=str(write_tar(tmp_path / "x.tar", members)))
+    a, b = data.index()
+    found = data.read(a, ("png",))
+    assert found.encoded == photo and dict(found.members) == {"png": content} and found.label == 3
+    assert data.read(b, ("png",)).members == {}
+    assert data.read(b, ("png",)).content == data.read(b).content != found.content
+    write_tar(tmp_path / "x.tar", members | {"a.png": content[:-1] + b"x"})
+    assert data.read(next(iter(data.index())), ("png",)).content != found.content
+
+
+def test_maps_lie_in_a_folder_or_are_missed(tmp_path):
+    content = encode(Image.fromarray(SQUARES_HW.astype(np.uint8)), "PNG")
+    (tmp_path / "maps" / "n01").mkdir(parents=True)
+    (tmp_path / "maps" / "n01" / "x.png").write_bytes(content)
+    (tmp_path / "maps" / "y.npz").write_bytes(npz(regions=SQUARES_HW))
+    photo = encode(Image.new("RGB", (90, 90)), "PNG")
+    players = LabelMaps(folder=f"{tmp_path}/maps/")
+    for key in ("n01/x", "y", "z"):
+        sample = Sample(shard="s", key=key, encoded=photo, label=None)
+        seen = View(view().image_CHW, PREPROCESSING, sample)
+        if key != "z":
+            assert np.array_equal(players(seen), SQUARES_HW)
+            continue
+        with pytest.raises(ValueError, match=r"maps/z\.npz does not exist"):
+            players(seen)
+        with pytest.raises(ValueError, match=r"z has no member seg\.png \(players\.member\)"):
+            LabelMaps(member="seg.png")(seen)
+
+
+def test_label_maps_are_of_samples():
+    assert check(LabelMaps(member="seg.png")(blank(PREPROCESSING))) == 49
+    with pytest.raises(UsageError, match="label maps are of a data set's samples"):
+        LabelMaps(member="seg.png")(view())
+    for given in ({}, {"member": "a", "folder": "b"}):
+        with pytest.raises(UsageError, match=r"players\.member .* or players\.folder"):
+            LabelMaps(**given)
+    for folder in ("/nowhere/at/all", "what://ever"):
+        with pytest.raises(UsageError, match=r"players\.folder: "):
+            LabelMaps(folder=folder)(blank(PREPROCESSING))
+
+
+MODEL = (
+    *("model=timm", "model.name=test_efficientnet", "model.weights=random"),
+    *("+model.kwargs.num_classes=10", "tracking=disabled"),
+)
+
+
+def photograph(seed: int) -> bytes:
+    return encode(Image.fromarray(view(160, 200, seed).pixels_HWC))
+
+
+def report(out) -> str:
+    """The report of a run directory."""
+    settings = aggregate.main.settings([f"out={out}", "tracking=disabled", "resamples=20"])
+    aggregate.main.job(settings)
+    return (out / "report" / "index.html").read_text()
+
+
+def test_a_run_on_label_maps_of_any_number_of_regions(tmp_path):
+    members = {}
+    for seed, key in enumerate("abcd"):
+        members[f"{key}.jpg"] = photograph(seed)
+        stripes_HW = np.broadcast_to(np.arange(200) * (seed + 2) // 200, (160, 200))
+        if key != "d":
+            hw = stripes_HW[:90] if key == "c" else stripes_HW
+            members[f"{key}.seg.png"] = encode(Image.fromarray(hw.astype(np.uint8)), "PNG")
+    shard, out = write_tar(tmp_path / "x.tar", members), tmp_path / "run"
+    job(
+        *("evaluate", "dataset.name=maps", f"dataset.shards={shard}", f"out={out}", *MODEL),
+        *("players=label_maps", "methods=[moxi_insertion,random_0]", "cluster.threads=1"),
+        *("max_failed=1", "cluster.actors=1"),
+    )
+    rows = {(r["key"], r["method"]): r for r in RunDir(str(out), CURVES).read().to_pylist()}
+    assert rows["a", "moxi_insertion"]["n_players"] == 2
+    assert rows["b", "moxi_insertion"]["n_players"] == 3
+    assert rows["b", "moxi_insertion"]["evaluations"] == 6
+    assert {row["players"] for row in rows.values()} == {"label_maps(member=seg.png)"}
+    for key, said in (("c", "neither the image's own 160x200"), ("d", "d has no member seg.png")):
+        assert (
+            rows[key, "random_0"]["status"] == "failed" and said in rows[key, "random_0"]["error"]
+        )
+    page = report(out)
+    assert "not drawn" not in page and page.count("data:image/jpeg") == 4 + 2 * (1 + 2)
+
+
+def test_the_report_shows_players_cut_by_heat(tmp_path):
+    members = {f"{key}.jpg": photograph(seed) for seed, key in enumerate("ab")}
+    shard, out = write_tar(tmp_path / "x.tar", members), tmp_path / "run"
+    settings = evaluate.main.settings(
+        [
+            *("dataset.name=heat", f"dataset.shards={shard}", f"out={out}", *MODEL),
+            *("players=saliency_groups", "players.size=25", "methods=[gradcam]"),
+        ]
+    )
+    work = build(settings)
+    work.check()
+    tasks = (
+        work.explain(work.read(r, work.wanted, {}), work.wanted, {}) for r in work.data.index()
+    )
+    rows = [row for rows in Engine(work.model).run(tasks, in_flight=2) for row in rows]
+    assert {row["players"] for row in rows} == {"groups10x25(prior=grad_cam)"}
+    seal(out, (rows, provenance(settings, work)))
+    page = report(out)
+    assert "not drawn" not in page and page.count("data:image/jpeg") == 2 * (1 + 2)

@@ -43,8 +43,10 @@ def pack(path, keys: str, **changed: bytes) -> str:
 
 def work(shards: list[str], **methods: str) -> SimpleNamespace:
     prints = methods or METHODS
+    data = Shards(name="toy", shards=shards)
     return SimpleNamespace(
-        data=Shards(name="toy", shards=shards),
+        data=data,
+        sample=data.read,
         kind=CURVES,
         wanted=[(name, "insertion") for name in prints],
         fingerprints=prints,

@@ -1,5 +1,6 @@
 """Shards in, samples out: where an image lies inside a WebDataset tar, its bytes and its label."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
@@ -24,8 +25,9 @@ class SampleRef:
 class Sample:
     """Encoded bytes of one image and its class index (None where the sample has no label).
 
-    `content`: 16 hex digits that change with the image's or the label's bytes; empty for samples
-    that come from no shard.
+    `content`: 16 hex digits that change with the bytes of the image, the label or `members`, other
+    members that were asked for, by extension; empty for samples that come from no shard. `exif`:
+    whether the image is turned as its EXIF tag says.
     """
 
     shard: str
@@ -33,3 +35,5 @@ class Sample:
     encoded: bytes
     label: int | None
     content: str = ""
+    members: Mapping[str, bytes] = field(default_factory=dict)
+    exif: bool = False

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 100_000_000
 """Largest image that is decoded, in pixels; also what all threads together decode at a time. A
@@ -63,6 +63,17 @@ def check_size(width: int, height: int) -> None:
             f"image of {width} x {height} is too long and narrow: with a short side of "
             f"{SHORT_SIDE} it would exceed {MOST_PIXELS:,} pixels"
         )
+
+
+def size(encoded: bytes, *, exif: bool = False) -> tuple[int, int]:
+    """Height and width of the image that `decode` would give, from its header."""
+    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        width, height = image.size
+        try:
+            turned = exif and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        except Exception:  # as in `_turned`
+            turned = False
+    return (width, height) if turned else (height, width)
 
 
 def decode(encoded: bytes, *, exif: bool = False) -> Image.Image:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -104,31 +104,39 @@ class Shards:
             held = [key in keys for key in index.keys.to_pylist()]
             yield index, np.flatnonzero(np.array(held, dtype=bool))
 
-    def read(self, ref: SampleRef) -> Sample:
-        """Bytes and label of one sample.
+    def read(self, ref: SampleRef, members: Sequence[str] = ()) -> Sample:
+        """Bytes and label of one sample, and those of `members` (extensions) that it has.
 
         Raises ValueError with the reason when the sample has no image or a malformed label;
         Unreadable when the storage fails for longer than some 30 seconds.
         """
         if ref.error:
             raise ValueError(ref.error)
-        image = next((e for e in ref.members if e in IMAGE_EXTENSIONS), None)
+        kinds = set(IMAGE_EXTENSIONS) - set(members)
+        image = next((e for e in ref.members if e in kinds), None)
         if image is None:
             held = ", ".join(ref.members) or "nothing"
             raise ValueError(f"sample has no image member (it holds {held})")
         member = self.label.partition(".")[0]
-        wanted = [image, member] if member in ref.members else [image]
-        encoded, *raw = read_members(ref.url, [ref.members[name] for name in wanted])
-        label = parse_label(raw[0], self.label) if raw else None
+        wanted = [name for name in dict.fromkeys((image, member, *members)) if name in ref.members]
+        parts = read_members(ref.url, [ref.members[name] for name in wanted])
+        found = dict(zip(wanted, parts, strict=True))
+        encoded, raw = found[image], found.get(member)
+        label = None if raw is None else parse_label(raw, self.label)
         content = hashlib.blake2b(len(encoded).to_bytes(8, "big"), digest_size=8)
-        for part in (encoded, *raw):
+        for part in (encoded, raw or b""):
             content.update(part)
+        others = {name: found[name] for name in members if name in found}
+        for name, part in others.items():
+            content.update(f"{name} {len(part)} ".encode() + part)
         return Sample(
             shard=ref.shard,
             key=ref.key,
             encoded=encoded,
             label=label,
             content=content.hexdigest(),
+            members=others,
+            exif=self.exif,
         )
 
     def _listed(self) -> dict[str, set[str]] | None:

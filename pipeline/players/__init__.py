@@ -2,7 +2,8 @@
 
 A players object is called with a `View` of one image and, where it names a `prior`, that method's
 heat; it returns `regions_HW`, an int64 tensor that gives each pixel its player, 0 to n - 1, every
-player with at least one pixel. n may differ from image to image.
+player with at least one pixel. n may differ from image to image. `members`, where it has them, are
+extensions of members of the tar that `View.sample` is to hold beside the image.
 """
 
 from collections.abc import Mapping
@@ -19,20 +20,26 @@ from pipeline.data import Sample
 class View:
     """One image as the model sees it: normalised `image_CHW`, and `pixels_HWC`, uint8 RGB.
 
-    `sample`: where it comes from, None for an image that comes from nowhere.
+    `preprocessing`: how it was made; `sample`: of what, None for an image that comes from nowhere.
+    `blank`: there is no image, settings are tried.
     """
 
     def __init__(
-        self, image_CHW: Tensor, preprocessing: Mapping[str, Any], sample: Sample | None = None
+        self,
+        image_CHW: Tensor,
+        preprocessing: Mapping[str, Any],
+        sample: Sample | None = None,
+        blank: bool = False,
     ):
         self.image_CHW = image_CHW
+        self.preprocessing = preprocessing
         self.sample = sample
-        self._preprocessing = preprocessing
+        self.blank = blank
 
     @cached_property
     def pixels_HWC(self) -> np.ndarray:
         """Normalisation undone."""
-        mean, std = (np.asarray(self._preprocessing[k], np.float32) for k in ("mean", "std"))
+        mean, std = (np.asarray(self.preprocessing[k], np.float32) for k in ("mean", "std"))
         pixels_HWC = self.image_CHW.float().permute(1, 2, 0).numpy() * std + mean
         return (pixels_HWC * 255).round().clip(0, 255).astype(np.uint8)
 
@@ -57,4 +64,11 @@ def fractions(regions_HW: Tensor) -> Tensor:
 
 def blank(preprocessing: Mapping[str, Any]) -> View:
     """A grey image of the model's size, to try settings on."""
-    return View(torch.zeros(preprocessing["input_size"]), preprocessing)
+    return View(torch.zeros(preprocessing["input_size"]), preprocessing, blank=True)
+
+
+def stand_in(view: View) -> Tensor:
+    """Regions (H, W) of a blank view for players that need a real image: 7 x 7, or a few less."""
+    height, width = view.image_CHW.shape[-2:]
+    row_H, column_W = torch.arange(height) * 7 // height, torch.arange(width) * 7 // width
+    return numbered(row_H[:, None] * 7 + column_W)

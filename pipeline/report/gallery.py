@@ -71,7 +71,8 @@ class Photographs:
             raise ValueError(self._error)
         if (shard, key) not in self._refs:
             raise ValueError(f"{shard} holds no {key}")
-        sample = self.data.read(self._refs[shard, key])
+        self._ref = self._refs[shard, key]
+        sample = self.data.read(self._ref)
         image_CHW = self.transform(decode(sample.encoded, exif=self.data.exif))
         self.view = View(image_CHW, self.preprocessing, sample)
         self.pixels_HWC = self.view.pixels_HWC / 255
@@ -86,7 +87,11 @@ class Photographs:
         players = self._part(self._made[record["fingerprint"]]["config"]["players"])
         if getattr(players, "prior", None) is not None:
             raise ValueError("its players were cut by heat, which is not kept")
-        return players(self.view).numpy()
+        view, members = self.view, getattr(players, "members", ())
+        if members:
+            sample = self.data.read(self._ref, members)
+            view = View(view.image_CHW, self.preprocessing, sample)
+        return players(view).numpy()
 
     def method(self, record: Record) -> Any:
         """The method that made the row."""
@@ -161,7 +166,7 @@ class Gallery:
                 tiles += draw([r for r in mine if r["status"] == "ok"], photographs)
             except UsageError:
                 raise
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 errors.append(f"not drawn: {error}")
         return Exhibit(key=records[0]["key"], tiles=tiles, errors=errors)
 

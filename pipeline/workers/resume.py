@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.index import ShardIndex
-from pipeline.data.shards import Shards
 from pipeline.rows import Committed, RunDir, rewrite, writer
 from pipeline.rows.storage import retried
 from pipeline.work import Work
@@ -109,7 +108,7 @@ def _drop_changed(
     """Drop the rows of samples whose bytes are not those that the rows stand on."""
     say(f"{len(changed)} shards are not as they were: comparing their samples' bytes ...")
     with ThreadPoolExecutor(READERS) as pool:
-        now = {index.shard: _contents(work.data, index, pool) for index in changed}
+        now = {index.shard: _contents(work, index, pool) for index in changed}
     samples: set[tuple[str, str]] = set()
 
     def stale(table: pa.Table) -> np.ndarray:
@@ -132,13 +131,13 @@ def _drop_changed(
         say(f"{dropped} rows of {len(samples)} changed samples are computed anew")
 
 
-def _contents(data: Shards, index: ShardIndex, pool: ThreadPoolExecutor) -> dict[str, str | None]:
+def _contents(work: Work, index: ShardIndex, pool: ThreadPoolExecutor) -> dict[str, str | None]:
     """Content of each sample by key, None where it cannot be read."""
 
     def content(place: int) -> tuple[str, str | None]:
         ref = index.ref(place)
         try:
-            return ref.key, data.read(ref).content
+            return ref.key, work.sample(ref).content
         except ValueError:
             return ref.key, None
 

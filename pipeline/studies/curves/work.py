@@ -104,6 +104,11 @@ class CurvesWork(Work):
         (tokens,) = Engine(self.model).run([probe()], in_flight=1)
         return max(1, self.n_players // 2), tokens
 
+    def sample(self, ref: SampleRef) -> Sample:
+        """With the members that the players are cut by."""
+        members = getattr(self.players, "members", ())
+        return self.data.read(ref, members) if members else self.data.read(ref)
+
     def read(self, ref: SampleRef, wanted: Wanted, known: Known) -> Ready:
         """Decode, cut, and begin the maskings that will be played with."""
         sample, image_CHW = self.image(ref)
