@@ -31,6 +31,7 @@ from pipeline.players.patch_grid import PatchGrid
 from pipeline.players.png import packed, unpacked
 from pipeline.players.saliency_groups import SaliencyGroups
 from pipeline.players.seeds import Seeds
+from pipeline.players.segment_anything import SegmentAnything
 from pipeline.players.slico import Slico
 from pipeline.rows import RunDir
 from pipeline.studies.curves.build import build
@@ -418,6 +419,49 @@ def test_label_maps_are_of_samples():
     for folder in ("/nowhere/at/all", "what://ever"):
         with pytest.raises(UsageError, match=r"players\.folder: "):
             LabelMaps(folder=folder)(blank(PREPROCESSING))
+
+
+@pytest.fixture
+def sam(monkeypatch):
+    """Segment Anything without its network: the masks of whatever it is asked."""
+    loaded = []
+
+    class Generator:
+        def __init__(self, network, **settings):
+            loaded.append(settings)
+
+        def generate(self, pixels_HWC):
+            assert pixels_HWC.shape == (64, 96, 3) and pixels_HWC.dtype == np.uint8
+            column_HW = np.arange(96) + np.zeros((64, 1))
+            return [{"segmentation": mask_HW} for mask_HW in (column_HW < 60, column_HW >= 50)]
+
+    registry = dict.fromkeys(("vit_b", "vit_h"), lambda: torch.nn.Linear(2, 2))
+    package = SimpleNamespace(sam_model_registry=registry, SamAutomaticMaskGenerator=Generator)
+    monkeypatch.setitem(sys.modules, "segment_anything", package)
+    return loaded
+
+
+def test_segment_anything_s_masks_are_players(sam, tmp_path):
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "sam.pth")
+    players = SegmentAnything(checkpoint=str(tmp_path / "sam.pth"))
+    assert check(players(blank(PREPROCESSING))) == 49
+    for _ in range(2):
+        assert players(view())[0].bincount().tolist() == [50, 46]  # the smaller keeps all it has
+    assert sam == [{"stability_score_thresh": 0.8}]  # loaded once
+    assert name_of(players) == "sam_vit_h"
+
+
+def test_what_segment_anything_lacks_is_named(sam, tmp_path, monkeypatch):
+    players = SegmentAnything(checkpoint=f"{tmp_path}/sam.pth", network="vit_b")
+    for seen in (blank(PREPROCESSING), view()):
+        with pytest.raises(UsageError, match=r"players\.checkpoint=.*sam\.pth: no such file"):
+            players(seen)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "sam.pth")
+    with pytest.raises(UsageError, match=r"sam\.pth holds no weights of vit_b"):
+        players(view())
+    monkeypatch.setitem(sys.modules, "segment_anything", None)
+    with pytest.raises(UsageError, match=r"pip install 'pixel-quorum\[segment-anything\]'"):
+        players(blank(PREPROCESSING))
 
 
 MODEL = (

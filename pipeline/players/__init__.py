@@ -3,7 +3,8 @@
 A players object is called with a `View` of one image and, where it names a `prior`, that method's
 heat; it returns `regions_HW`, an int64 tensor that gives each pixel its player, 0 to n - 1, every
 player with at least one pixel. n may differ from image to image. `members`, where it has them, are
-extensions of members of the tar that `View.sample` is to hold beside the image.
+extensions of members of the tar that `View.sample` is to hold beside the image. `kept`, where it is
+true, and a `prior` make rows keep the regions, since cutting again takes a model.
 """
 
 from collections.abc import Mapping

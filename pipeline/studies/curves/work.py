@@ -130,7 +130,7 @@ class CurvesWork(Work):
         games: dict[Masking, Game] = {}
         try:
             arena = yield from self.arena(ready, said)
-            if self._prior is not None:
+            if self._prior is not None or getattr(self.players, "kept", False):
                 said["regions"] = packed(arena.regions_HW)
             for masking in self._maskings(wanted, known):
                 if not arena.classes:
