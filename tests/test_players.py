@@ -225,7 +225,7 @@ def test_settings_that_cannot_be_are_refused(made, said):
 
 
 def test_opencv_without_its_extra_modules_says_what_to_install(monkeypatch):
-    for without in (SimpleNamespace(), None):
+    for without in (SimpleNamespace(), SimpleNamespace(ximgproc=SimpleNamespace()), None):
         monkeypatch.setitem(sys.modules, "cv2", without)
         with pytest.raises(UsageError, match=r"pip install .*opencv-contrib-python-headless"):
             Slico(region_size=12)(view())
