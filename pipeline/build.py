@@ -13,9 +13,9 @@ from pipeline.data.shards import Shards
 from pipeline.models import PRECISIONS, Model
 from pipeline.work import SCHEMA_VERSION, Work
 
-LABELS = ("_target_", "name", "weights", "match", "label")
-"""Settings of a model that do not say what it is: its weights are known by their hash, its network
-by `_architecture`."""
+LABELS = ("_target_", "name", "weights", "prototypes", "match", "label")
+"""Settings of a model that do not say what it is: its weights, prototypes among them, are known by
+their hash, its network by `_architecture`."""
 
 
 def dataset(settings: Mapping[str, Any]) -> Shards:

@@ -31,6 +31,12 @@ Known = Mapping[tuple[str, Any], Row]
 """Rows that hold a part of the answer already: for each wanted one, if any."""
 
 
+def read_image(model: Model, data: Shards, ref: SampleRef) -> tuple[Sample, Tensor]:
+    """A sample and its image (C, H, W) as the model reads it. Raises ValueError for a bad one."""
+    sample = data.read(ref)
+    return sample, model.transform(decode(sample.encoded, exif=data.exif))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work(ABC):
     """Everything that decides a row. `fingerprints`: the content address of each method's rows;

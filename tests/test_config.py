@@ -20,6 +20,7 @@ from jobs import (
     evaluate,
     fig5,
     plan,
+    prototypes,
     select,
     setsum,
     undesirable,
@@ -37,7 +38,7 @@ JOBS = [
     m.main
     for m in (
         *(aggregate, compact, compare, demo, evaluate, fig5),
-        *(plan, select, setsum, undesirable, verify),
+        *(plan, prototypes, select, setsum, undesirable, verify),
     )
 ]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
@@ -58,7 +59,7 @@ def settings(*overrides: str, command: Command = evaluate.main) -> dict:
             "methods=[moxi]",
             "methods/moxi does not exist: choose methods from class_targeted",
         ),
-        ("model=resnet", "choose model from efficientnet_lite0, setsum, timm"),
+        ("model=resnet", "choose model from dual_encoder, efficientnet_lite0"),
         ("cluster=5", "group"),
         ("modle=timm", "modle: no such setting; use one of model"),
         ("players.grd=9", "players.grd: no such setting; use one of grid"),

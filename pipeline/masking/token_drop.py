@@ -65,17 +65,15 @@ class TokenDrop:
 
     def encode(self, model: Model, parts: list[Shown]) -> Tensor:
         """Gather the tokens of rows of one length and run the blocks on them."""
-        vit: Any = model.module
+        vit: Any = model.body  # its head is what comes between pooling and features, if anything
         prefix, first = vit.num_prefix_tokens, parts[0]
         length = int(first.coalitions_CN[0].numpy() @ first.prepared.held_N)
         x_BLD = torch.cat([_kept(*part, prefix=prefix, length=length) for part in parts])
-        bare = model.has_features  # else the logits stand in for features
         if not length and vit.global_pool != "token":
             if vit.attn_pool is not None:
                 raise ValueError("the model has nothing to pool where every patch is dropped")
             # an average over no patches: nothing is seen, so the pooled feature is zero
-            pooled_BD = vit.fc_norm(x_BLD.new_zeros(len(x_BLD), x_BLD.shape[2]))
-            return pooled_BD if bare else vit.head(pooled_BD)
+            return vit.head(vit.fc_norm(x_BLD.new_zeros(len(x_BLD), x_BLD.shape[2])))
         x_BLD = vit.blocks[:-1](x_BLD)
         last = vit.blocks[-1]
         reads_prefix = vit.global_pool == "token" and vit.attn_pool is None
@@ -83,7 +81,7 @@ class TokenDrop:
             x_BLD = _first_tokens(last, x_BLD, prefix)
         else:
             x_BLD = last(x_BLD)
-        return vit.forward_head(vit.norm(x_BLD), pre_logits=bare)
+        return vit.forward_head(vit.norm(x_BLD))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Model:
 
     def encode(self, x_BCHW: Tensor) -> Tensor:
         """Features (B, D), what the classifier reads; the logits where not `has_features`."""
-        return self._parts.body(x_BCHW)
+        return self.body(x_BCHW)
 
     def classify(self, features_BD: Tensor) -> Tensor:
         """Logits (B, K) of features that `encode` gave."""
@@ -54,7 +54,12 @@ class Model:
     @property
     def has_features(self) -> bool:
         """Whether the network is features and then one linear classifier."""
-        return self._parts.body is not self.module
+        return self.body is not self.module
+
+    @property
+    def body(self) -> nn.Module:
+        """The network without its classifier: the whole of it where not `has_features`."""
+        return self._parts.body
 
     @cached_property
     def _parts(self) -> Parts:

@@ -1,6 +1,6 @@
 """A network with its weights -> a Model: frozen, tried, folded, on its device, whoever made it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipeline.models.head import example, forward
 from pipeline.models.weights import reason
 
 
-def check_settings(*, match: str, preprocessing: Collection[str], kwargs: Mapping) -> None:
+def check_settings(*, match: str, preprocessing: Collection[str]) -> None:
     """Raise UsageError for what no model can be made with."""
     if match not in ("name", "order"):
         raise UsageError(f"model.match={match!r}: use 'name' or 'order'")
@@ -22,7 +22,6 @@ def check_settings(*, match: str, preprocessing: Collection[str], kwargs: Mappin
         raise UsageError(
             f"model.preprocessing: unknown {sorted(unknown)}; known are {list(PREPROCESSING)}"
         )
-    check_classes(kwargs.get("num_classes"))
 
 
 def check_classes(count: Any) -> None:
@@ -55,7 +54,7 @@ def ready(
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     x_BCHW = example(preprocessing["input_size"])
-    folded = fold_batch_norms(module, x_BCHW, _tried(module, x_BCHW))
+    folded = fold_batch_norms(module, x_BCHW, tried(module, x_BCHW))
     memory = torch.channels_last if _suits_channels_last(module) else torch.contiguous_format
     model = Model(
         module=folded.to(device=device, dtype=PRECISIONS[precision]).to(memory_format=memory),  # type: ignore[call-overload]
@@ -69,7 +68,8 @@ def ready(
     return model
 
 
-def _tried(module: nn.Module, x_BCHW: Tensor) -> Tensor:
+def tried(module: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """Logits (B, K). Raises UsageError for a module that cannot read images, or gives no logits."""
     try:
         logits_BK = forward(module, x_BCHW)
     except UsageError:

@@ -1,7 +1,7 @@
 """Models of timm, by name, hub repository or local folder."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -43,7 +43,8 @@ class TimmModel:
     preprocessing: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        check_settings(match=self.match, preprocessing=self.preprocessing, kwargs=self.kwargs)
+        check_settings(match=self.match, preprocessing=self.preprocessing)
+        check_classes(self.kwargs.get("num_classes"))
 
     def load(
         self,
@@ -55,17 +56,16 @@ class TimmModel:
 
         Raises UsageError for an unknown model or weights that do not fit.
         """
-        module = self._create()
-        if self.weights not in ("hub", "random"):
-            state = read_weights(self.weights, plugins)
-            fit_weights(module, state, match=self.match, source=self.weights)
-        config = resolve_model_data_config(module) | dict(self.preprocessing)
+        module = network(
+            self.name, self.weights, match=self.match, kwargs=self.kwargs, plugins=plugins
+        )
+        check_classes(getattr(module, "num_classes", None))
         digest = hash_weights(module)
         return ready(
             module,
             name=self.label or self._true_name(module, digest),
             weights_hash=digest,
-            preprocessing={key: config[key] for key in PREPROCESSING},
+            preprocessing=preprocessing(module) | dict(self.preprocessing),
             device=device,
             precision=precision,
             cam_layer=self.cam_layer,
@@ -85,25 +85,46 @@ class TimmModel:
             return name
         return f"{name}@{digest[:8]}"
 
-    def _create(self) -> nn.Module:
-        if ":" not in self.name and not timm.is_model(self.name.partition(".")[0]):
-            close = get_close_matches(self.name, timm.list_models(), 3, 0.4)
-            raise UsageError(
-                f"model.name={self.name!r}: timm knows no such model; close: {', '.join(close)} "
-                "(or hf-hub:<org>/<name>, local-dir:<path>)"
-            )
-        hub = self.weights == "hub"
-        try:
-            fetching = one_at_a_time() if hub else nullcontext()
-            with fetching, torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                module = timm.create_model(self.name, pretrained=hub, **dict(self.kwargs))
-        except TypeError as error:
-            raise UsageError(f"model.kwargs do not fit {self.name}: {reason(error)}") from None
-        except Exception as error:
-            instead = "; if it cannot be downloaded, give model.weights=<file>" if hub else ""
-            raise UsageError(
-                f"model.name={self.name!r}, model.weights={self.weights}: {reason(error)}{instead}"
-            ) from None
-        check_classes(getattr(module, "num_classes", None))
-        return module
+
+def network(
+    name: str,
+    weights: str,
+    *,
+    match: str,
+    kwargs: Mapping[str, Any],
+    plugins: Collection[str] = (),
+) -> nn.Module:
+    """timm's module with its weights: see `TimmModel`. Raises UsageError as `TimmModel.load`."""
+    module = _created(name, weights, kwargs)
+    if weights not in ("hub", "random"):
+        state = read_weights(weights, plugins)
+        fit_weights(module, state, match=match, source=weights)
+    return module
+
+
+def preprocessing(module: nn.Module) -> dict[str, Any]:
+    """How timm prepares images for a module of its own."""
+    config = resolve_model_data_config(module)
+    return {key: config[key] for key in PREPROCESSING}
+
+
+def _created(name: str, weights: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    if ":" not in name and not timm.is_model(name.partition(".")[0]):
+        close = get_close_matches(name, timm.list_models(), 3, 0.4)
+        raise UsageError(
+            f"model.name={name!r}: timm knows no such model; close: {', '.join(close)} "
+            "(or hf-hub:<org>/<name>, local-dir:<path>)"
+        )
+    hub = weights == "hub"
+    try:
+        fetching = one_at_a_time() if hub else nullcontext()
+        with fetching, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return timm.create_model(name, pretrained=hub, **dict(kwargs))
+    except TypeError as error:
+        raise UsageError(f"model.kwargs do not fit {name}: {reason(error)}") from None
+    except Exception as error:
+        instead = "; if it cannot be downloaded, give model.weights=<file>" if hub else ""
+        raise UsageError(
+            f"model.name={name!r}, model.weights={weights}: {reason(error)}{instead}"
+        ) from None

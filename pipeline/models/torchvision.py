@@ -13,7 +13,7 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights, list_m
 
 from pipeline import UsageError
 from pipeline.models import Model
-from pipeline.models.loading import check_settings, ready
+from pipeline.models.loading import check_classes, check_settings, ready
 from pipeline.models.once import one_at_a_time
 from pipeline.models.weights import fit_weights, hash_weights, read_weights, reason
 
@@ -40,7 +40,8 @@ class TorchvisionModel:
     preprocessing: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        check_settings(match=self.match, preprocessing=self.preprocessing, kwargs=self.kwargs)
+        check_settings(match=self.match, preprocessing=self.preprocessing)
+        check_classes(self.kwargs.get("num_classes"))
         if self.name not in (known := list_models(module=torchvision.models)):
             close = ", ".join(get_close_matches(self.name, known, 3, 0.4))
             raise UsageError(
