@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from jobs import (
     aggregate,
+    check,
     compact,
     compare,
     demo,
@@ -37,7 +38,7 @@ from pipeline.studies.curves.rows import CURVES
 JOBS = [
     m.main
     for m in (
-        *(aggregate, compact, compare, demo, evaluate, fig5),
+        *(aggregate, check, compact, compare, demo, evaluate, fig5),
         *(plan, prototypes, select, setsum, undesirable, verify),
     )
 ]
