@@ -19,6 +19,7 @@ from jobs import (
     compare,
     demo,
     evaluate,
+    evidential,
     fig5,
     plan,
     prototypes,
@@ -38,7 +39,7 @@ from pipeline.studies.curves.rows import CURVES
 JOBS = [
     m.main
     for m in (
-        *(aggregate, check, compact, compare, demo, evaluate, fig5),
+        *(aggregate, check, compact, compare, demo, evaluate, evidential, fig5),
         *(plan, prototypes, select, setsum, undesirable, verify),
     )
 ]
