@@ -11,7 +11,11 @@ from PIL import Image
 
 from pipeline import UsageError
 from pipeline.api import explain, judge
+from pipeline.maps import assigned_values, both_ways
 from pipeline.methods.random import Random
+from pipeline.methods.subset import Subset
+from pipeline.scores.target import Target
+from pipeline.searches.greedy import Greedy
 
 SNIPPETS = [
     code
@@ -60,6 +64,35 @@ def test_any_module_and_a_tensor(tiny_model):
     assert [c.probability[-1] for c in found.curve] == pytest.approx(p_B, abs=1e-5)
     other = explain(tiny_model, x_BCHW[0], method=Random(seed=1), grid=2)
     assert set(other.curves[0]) == {"insertion", "deletion"}
+
+
+def test_every_pixel_of_a_map_has_a_value(tiny_model):
+    x_BCHW = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    found = explain(tiny_model, x_BCHW, grid=2, masking="black")
+    rank_BHW, assigned_BHW = found.maps("rank"), found.maps("assigned")
+    assert rank_BHW.shape == assigned_BHW.shape == (2, 160, 160)
+    assert set(np.unique(rank_BHW)) == {1, 2, 3, 4}
+    for i, order in enumerate(found.order):
+        values_G = found.curve[i].probability
+        expected = assigned_values(order, values_G, 4)
+        assert [assigned_BHW[i][found.regions[i] == p][0] for p in range(4)] == list(expected)
+    few = Subset(score=Target(), search=Greedy(), stop="budget", budget=2)
+    stopped = explain(tiny_model, x_BCHW, method=few, grid=2, masking="black")
+    for kind in ("rank", "assigned"):
+        first = stopped.maps(kind)[0]
+        there_HW = np.isin(stopped.regions[0], stopped.order[0])
+        assert first[there_HW].min() > first[~there_HW].max()
+    with pytest.raises(UsageError, match="kind='heat': use 'rank' or 'assigned'"):
+        found.maps("heat")
+
+
+def test_a_map_looks_both_ways_where_one_order_serves_both_objectives(tiny_model):
+    x_CHW = torch.randn(3, 160, 160, generator=torch.Generator().manual_seed(0))
+    found = explain(tiny_model, x_CHW, method=Random(seed=1), grid=2)
+    curves = found.curves[0]
+    values_G = both_ways(curves["insertion"].probability, curves["deletion"].probability)
+    expected_N = assigned_values(found.order[0], values_G, 4)
+    assert found.maps("assigned")[0] == pytest.approx(expected_N[found.regions[0]])
 
 
 def test_a_module_without_a_word_on_its_images_needs_a_transform(pictures):

@@ -3,12 +3,15 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.game import Objective
+from pipeline import UsageError
+from pipeline.game import OBJECTIVES, Objective
+from pipeline.maps import assigned_values, both_ways, ranks
 from pipeline.methods import Attribution
 
 HEAT = matplotlib.colormaps["turbo"]
@@ -64,6 +67,17 @@ class Explained:
         pairs = zip(self.scores, self.regions, strict=True)
         return np.stack([scores_N[regions_HW] for scores_N, regions_HW in pairs])
 
+    def maps(self, kind: Literal["rank", "assigned"]) -> np.ndarray:
+        """Maps (B, H, W) in which every pixel has a value, players without a place the lowest.
+
+        `rank`: n - k for the k-th pick. `assigned`: 1 to 0, falling by what each pick changes
+        (`pipeline.maps`): in the target's probability, of both curves where one order serves both.
+        """
+        if kind not in ("rank", "assigned"):
+            raise UsageError(f"kind={kind!r}: use 'rank' or 'assigned'")
+        values = self._ranks if kind == "rank" else self._assigned
+        return np.stack([values(i)[regions_HW] for i, regions_HW in enumerate(self.regions)])
+
     @property
     def curve(self) -> list[Curve]:
         """Of `objective`; `curves` holds those of all."""
@@ -114,12 +128,24 @@ class Explained:
         return buffer.getvalue()
 
     def _scores(self, i: int) -> np.ndarray:
-        found, n_players = self.attributions[i][self.objective], int(self.regions[i].max()) + 1
+        found = self.attributions[i][self.objective]
         if found.scores_N is not None:
             return found.scores_N.float().numpy()
-        scores_N = np.zeros(n_players, dtype=np.float32)
-        scores_N[found.order] = 1 - np.arange(len(found.order)) / n_players
-        return scores_N
+        return (self._ranks(i) / self._n_players(i)).astype(np.float32)
+
+    def _ranks(self, i: int) -> np.ndarray:
+        return ranks(self.order[i], self._n_players(i))
+
+    def _assigned(self, i: int) -> np.ndarray:
+        found, curves = self.attributions[i], self.curves[i]
+        order, values_G = self.order[i], curves[self.objective].probability
+        if all(o in found and found[o].order == order for o in OBJECTIVES):
+            shown, left = (curves[objective].probability for objective in OBJECTIVES)
+            values_G = both_ways(shown, left)
+        return assigned_values(order, values_G[: len(order) + 1], self._n_players(i))
+
+    def _n_players(self, i: int) -> int:
+        return int(self.regions[i].max()) + 1
 
 
 def _overlay(pixels_HWC: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
