@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.statistics import intervals
-from pipeline.studies.curves.section import heat
+from pipeline.studies.curves.tiles import heat
 
 
 def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():

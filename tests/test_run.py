@@ -220,7 +220,7 @@ def test_aggregation_and_report(finished):
     assert (finished / "summary.csv").read_text().count("\n") == 9
     html = (finished / "report" / "index.html").read_text()
     assert html.count("<svg") == 2
-    assert html.count("data:image/jpeg") == 8 * (1 + 8)
+    assert html.count("data:image/jpeg") == 8 * (1 + 8 + 3)  # two searches, one of them inserts
     assert "tiger cat" in html
     assert not re.search(r"(src|href)=.https?://", html)  # self-contained
     assert list(finished.glob("wandb/offline-run-*")), "no W&B run"

@@ -94,8 +94,10 @@ class Photographs:
         return players(view).numpy()
 
     def method(self, record: Record) -> Any:
-        """The method that made the row."""
-        return self._part(self._made[record["fingerprint"]]["config"]["methods"][record["method"]])
+        """The method that made the row, which a later run may have called otherwise."""
+        made, mine = self._made[record["fingerprint"]], record["fingerprint"]
+        (name,) = (name for name, print_ in made["fingerprints"].items() if print_ == mine)
+        return self._part(made["config"]["methods"][name])
 
     def class_name(self, index: int) -> str:
         """Name and index of a class."""

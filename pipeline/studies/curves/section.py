@@ -1,20 +1,19 @@
-"""The report's section on curves: means with intervals, the table, orders over photographs."""
+"""The report's section on curves: means with intervals, tables, photographs."""
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from pipeline.report import Section, figures
-from pipeline.report.gallery import Gallery, Photographs, Record, Tile, data_uri
+from pipeline.report.gallery import Gallery
 from pipeline.report.text import counted, interval, number, rendered, ruled
 from pipeline.rows import RunDir
 from pipeline.statistics import n_images
 from pipeline.studies.curves.statistics import Aggregate, Group
+from pipeline.studies.curves.tiles import tiles
 from pipeline.studies.names import HEADS, varied
 
 OBJECTIVES = {"insertion": "inserted", "deletion": "deleted"}
@@ -40,7 +39,7 @@ def section(run: RunDir, found: Aggregate, plugins: Sequence[str], gallery: int)
             *("AUC top-1", "players to flip", "forwards", "device s", "images"),
         ],
         rows=[_cells(group.summary, columns) for group in groups],
-        exhibits=list(pictures.exhibits(found.rows, gallery, _draw)),
+        exhibits=list(pictures.exhibits(found.rows, gallery, tiles)),
     )
     return Section(
         html=html,
@@ -71,32 +70,6 @@ def table(found: Aggregate) -> str:
     return ruled(heads, cells)
 
 
-def heat(order: list[int], flip: int | None, n_players: int) -> np.ndarray:
-    """Heat of each player, 0 to 1, (N,): of K picks up to the flip the t-th gets K - t + 1, the
-    rest 0, over the maximum (MoXI, Fig. 4). Without a flip every pick counts."""
-    picks = order[: len(order) if flip is None else flip]
-    heat_N = np.zeros(n_players)
-    heat_N[picks] = np.arange(len(picks), 0, -1) / max(1, len(picks))
-    return heat_N
-
-
-def overlay(pixels_HWC: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
-    """Hot regions coloured by their heat over a dimmed grey photograph; all in 0..1."""
-    grey_HWC = np.repeat(pixels_HWC.mean(2, keepdims=True), 3, 2) * 0.55
-    colour_HWC = figures.heat(0.1 + 0.85 * heat_HW)
-    return np.where((heat_HW > 0)[..., None], 0.55 * pixels_HWC + 0.45 * colour_HWC, grey_HWC)
-
-
-def interaction_matrix(pairs: list[float], n_players: int, largest: float) -> np.ndarray:
-    """Symmetric matrix of pair interactions, `pairs` in the order of `torch.triu_indices`, as a
-    picture of at least 176 pixels; -largest is blue, 0 white, largest red."""
-    matrix_NN = np.zeros((n_players, n_players))
-    one, other = np.triu_indices(n_players, 1)
-    matrix_NN[one, other] = matrix_NN[other, one] = pairs
-    scale = -(-176 // n_players)
-    return figures.signed(matrix_NN / largest).repeat(scale, 0).repeat(scale, 1)
-
-
 def _accuracy(groups: list[Group]) -> list[str]:
     """Of each model on each data set, where labels are known."""
     found: dict[str, float] = {}
@@ -122,46 +95,6 @@ def _curves(groups: list[Group], objective: str) -> Markup:
         panel.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     figures.legend(figure, panels[0])
     return figures.svg(figure, objective)
-
-
-def _draw(records: list[Record], photographs: Photographs) -> Iterable[Tile]:
-    """An order over the photograph for each row, and a matrix where it has pairs."""
-    for row in sorted(records, key=lambda r: (r["objective"] != "insertion", r["title"])):
-        heat_N = _heat_of(row)
-        title = f"{row['title']}, {row['objective']}"
-        picture = data_uri(overlay(photographs.pixels_HWC, heat_N[photographs.regions(row)]))
-        yield Tile(picture=picture, title=title, caption=_caption(row))
-        if row["pairs"] is not None:
-            largest = max(map(abs, row["pairs"])) or 1.0
-            matrix = data_uri(interaction_matrix(row["pairs"], row["n_players"], largest))
-            caption = f"interactions of all pairs, blue -{largest:.2g} to red {largest:.2g}"
-            yield Tile(picture=matrix, title=title, caption=caption)
-
-
-def _details(row: Record) -> dict[str, Any]:
-    return json.loads(row["details"]) if row["details"] else {}
-
-
-def _heat_of(row: Record) -> np.ndarray:
-    """Heat up to the flip; of a class-targeted order, what phase B hid."""
-    details = _details(row)
-    if "phase_a" not in details:
-        return heat(row["order"], row["flip"], row["n_players"])
-    return heat(row["order"][details["phase_a"] :], None, row["n_players"])
-
-
-def _caption(row: Record) -> str:
-    details = _details(row)
-    if "phase_a" in details:
-        hidden = f"{details['phase_a']} hidden in phase A"
-        if not details["reached"]:
-            return f"the class never becomes the prediction ({hidden})"
-        return f"{details['phase_b']} players of phase B carry the class ({hidden})"
-    auc = f"AUC {row['auc_probability']:.3f}"
-    if row["flip"] is None:
-        return f"never flips, {auc}"
-    share = row["fraction"][row["flip"]]
-    return f"flips at {row['flip']} of {row['n_players']} ({100 * share:.0f} %), {auc}"
 
 
 def _cells(s: Mapping[str, Any], columns: list[str]) -> list[str]:

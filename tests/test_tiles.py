@@ -1,0 +1,101 @@
+"""Pictures of the gallery: what is drawn of an order, a map, a region, and how often."""
+
+import numpy as np
+import pytest
+from conftest import encode, write_tar
+from PIL import Image
+from synthetic import PREPROCESSING, curve, made, seal
+
+from pipeline import studies
+from pipeline.studies.curves.tiles import best_prefix, outlined, values
+
+SUBSET = {
+    "_target_": "pipeline.methods.subset.Subset",
+    "score": {"_target_": "pipeline.scores.target.Target"},
+    "search": {"_target_": "pipeline.searches.greedy.Greedy"},
+}
+SETTINGS = {"subset": "all", "grid": 5, "resamples": 20, "confidence": 0.95, "seed": 0}
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """The report's section on rows of one photograph, which a search has made."""
+
+    def section(*rows: dict, node: dict = SUBSET) -> str:
+        noise = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        write_tar(tmp_path / "s.tar", {"a.png": encode(Image.fromarray(noise), "PNG")})
+        data = {
+            "_target_": "pipeline.data.shards.Shards",
+            "name": "toy",
+            "shards": f"{tmp_path}/s.tar",
+            "class_names": "imagenet",
+        }
+        entry = made("f", "search", dataset=data, methods={"search": node})
+        run = seal(tmp_path / "run", (list(rows), entry | {"preprocessing": PREPROCESSING}))
+        (found,) = studies.findings(SETTINGS | {"out": run.out})
+        return found.section(1).html
+
+    return section
+
+
+def test_an_order_that_serves_both_objectives_has_one_map_and_one_region(shown):
+    both = [curve("a", "f", "search", objective=o) for o in ("insertion", "deletion")]
+    html = shown(*both)
+    assert html.count("<b>search, insertion</b>") == html.count("<b>search, deletion</b>") == 1
+    assert html.count("<b>search, values</b>") == html.count("<b>search, searched region</b>") == 1
+    assert "both ways" in html and "dark regions</b>" not in html
+
+
+def test_two_orders_have_a_map_each(shown):
+    orders = {"insertion": [0, 1, 2, 3], "deletion": [3, 1, 2, 0]}
+    rows = [curve("a", "f", "search", objective=o, order=order) for o, order in orders.items()]
+    assert shown(*rows).count("<b>search, values</b>") == 2
+
+
+@pytest.mark.parametrize("node", ["pipeline.methods.random.Random", "pipeline.methods.gone.Gone"])
+def test_what_no_search_made_has_an_order_alone(shown, node):
+    html = shown(curve("a", "f", "search"), node={"_target_": node})
+    assert "<b>search, insertion</b>" in html and "<b>search, values</b>" not in html
+
+
+def test_a_mistake_is_cured_by_hiding_the_dark_regions(shown):
+    row = curve("a", "f", "search", prediction=971, target=892, label=892)
+    row |= {"probability": [0.0, 0.4, 0.5, 0.6, 0.1], "top1": [False, True, True, False, False]}
+    html = shown(row)
+    assert "<b>search, dark regions</b>" in html and "searched region</b>" not in html
+    said = "without the dark regions (50 % of the pixels) it is wall clock (892)"
+    assert f"{said}: probability 0.500, 0.100 with all" in html
+
+
+def test_a_mistake_that_nothing_cures_shows_the_searched_region(shown):
+    row = curve("a", "f", "search", prediction=971, target=892, top1=[False] * 5)
+    html = shown(row | {"probability": [0.0, 0.4, 0.5, 0.6, 0.1]})
+    assert "75 % of the pixels, never the prediction: probability 0.600, 0.100 with all" in html
+
+
+def test_the_best_prefix_is_the_first_at_the_top_and_never_empty():
+    row = {"probability": [0.9, 0.2, 0.8, 0.8, 0.1], "top1": [True, True, False, False, False]}
+    assert best_prefix(row) == 2 and best_prefix(row, top1=True) == 1
+    assert best_prefix(row | {"top1": [True, *[False] * 4]}, top1=True) == 0
+
+
+def test_values_are_hot_where_curves_change_and_nothing_where_nobody_ranked():
+    row = {"order": [2, 0], "n_players": 4, "scores": None, "probability": [0.1, 0.2, 0.7, 0.9]}
+    heat_N = values({"insertion": row})  # the last point closes a search that stopped early
+    assert heat_N == pytest.approx([0.05, 0, 1, 0])
+    full = row | {"order": [2, 0, 1, 3], "probability": [0.1, 0.2, 0.4, 0.4, 0.9]}
+    back = full | {"probability": [0.9, 0.8, 0.8, 0.4, 0.1]}
+    change_K = np.array([0, 0.2, 0.4, 0.8])  # p(S) + 1 - p(V - S) after the first pick
+    expected_K = 0.05 + 0.95 * (1 - change_K.cumsum() / change_K.sum())
+    assert values({"insertion": full, "deletion": back})[full["order"]] == pytest.approx(expected_K)
+    scored = row | {"scores": [0.5, -1.0, 3.0, -1.0]}
+    assert values({"insertion": scored}) == pytest.approx([0.05, 0, 1, 0])
+
+
+def test_a_region_keeps_its_colours_within_a_red_contour():
+    pixels_HWC, inside_HW = np.full((6, 6, 3), 0.8), np.zeros((6, 6), dtype=bool)
+    inside_HW[:, :3] = True
+    picture_HWC = outlined(pixels_HWC, inside_HW, 0.5)
+    assert (picture_HWC[:, :2] == 0.8).all() and (picture_HWC[:, 4:] == 0.4).all()
+    assert (picture_HWC[:, 2:4] == (0.9, 0.05, 0.05)).all()
+    np.testing.assert_array_equal(outlined(pixels_HWC, inside_HW | True, 0.5), pixels_HWC)
