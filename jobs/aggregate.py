@@ -21,7 +21,7 @@ class AggregateConfig:
     """Settings: see conf/aggregate.yaml."""
 
     out: str = setting(MISSING, directory())
-    subset: str = setting("all", one_of("all", "correct"))
+    subset: str = setting("all", one_of(*statistics.SUBSETS))
     grid: int = setting(101, at_least(2))
     resamples: int = setting(2000, at_least(1))
     confidence: float = setting(0.95, inside(0, 1))

@@ -38,6 +38,7 @@ class EvaluateConfig:
     max_failed: float = setting(0.05, between(0, 1))
     lock: LockConfig = field(default_factory=LockConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    published: dict[str, Any] = field(default_factory=dict)
     plugins: list[str] = field(default_factory=list)
 
 

@@ -16,6 +16,7 @@ from pipeline import UsageError
 from pipeline.failures import told
 from pipeline.rows import RunDir, Storage
 
+SUBSETS = ("all", "correct", "wrong")
 LABELS = ("dataset", "model", "weights", "players", "masking", "curve_masking", "method")
 """Columns that say in words what a fingerprint stands for."""
 
@@ -43,8 +44,8 @@ class Rows(NamedTuple):
 
 def check(settings: Mapping[str, Any]) -> None:
     """Raise UsageError for settings out of range."""
-    if settings["subset"] not in ("all", "correct"):
-        raise UsageError(f"subset={settings['subset']!r}: use 'all' or 'correct'")
+    if settings["subset"] not in SUBSETS:
+        raise UsageError(f"subset={settings['subset']!r}: use one of {', '.join(SUBSETS)}")
     for name, least in (("grid", 2), ("resamples", 1), ("gallery", 0)):
         if settings[name] < least:
             raise UsageError(f"{name}={settings[name]}: give at least {least}")
@@ -60,15 +61,18 @@ def failed(run: RunDir) -> str:
 
 
 def selected(run: RunDir, subset: str) -> pa.Table:
-    """Rows of a subset, by image, so that resamples draw the same ones whichever worker was first.
+    """Rows of a subset, by image, so that resamples draw the same ones whichever worker was first:
+    `all`, `correct` (the prediction is the label) or `wrong` (there is a label, and it is another).
 
     Raises UsageError for a run, or a subset of it, without rows.
     """
     rows = run.read().sort_by([(name, "ascending") for name in ("dataset", "shard", "key")])
-    if subset == "correct":
-        rows = rows.filter(pc.equal(rows["prediction"], rows["label"]))
+    if subset != "all":
+        right = pc.equal(rows["prediction"], rows["label"])  # null without a label
+        rows = rows.filter(right if subset == "correct" else pc.invert(right))
         if not len(rows):
-            raise UsageError("subset=correct: no image has a label that its prediction equals")
+            said = "equals" if subset == "correct" else "differs from"
+            raise UsageError(f"subset={subset}: no image has a label that its prediction {said}")
     return rows
 
 

@@ -95,8 +95,8 @@ class Photographs:
 
     def method(self, record: Record) -> Any:
         """The method that made the row, which a later run may have called otherwise."""
-        made, mine = self._made[record["fingerprint"]], record["fingerprint"]
-        (name,) = (name for name, print_ in made["fingerprints"].items() if print_ == mine)
+        mine, made = record["fingerprint"], self._made[record["fingerprint"]]
+        name = next(name for name, other in made["fingerprints"].items() if other == mine)
         return self._part(made["config"]["methods"][name])
 
     def class_name(self, index: int) -> str:

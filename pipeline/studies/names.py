@@ -22,7 +22,9 @@ HEADS = {
 }
 """Labels that titles may need besides the method, as tables call them."""
 FIRST = ("players", "masking", "curve_masking", "model", "target")
-ELSEWHERE = (*FIRST, "methods", "engine", "dataset", "names", "out", "cluster", "tracking")
+ELSEWHERE = (
+    *(*FIRST, "methods", "engine", "dataset", "names", "out", "cluster", "tracking", "published"),
+)
 """Settings that are asked for by name, or that do not say how rows were made."""
 
 

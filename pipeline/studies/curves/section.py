@@ -1,20 +1,20 @@
 """The report's section on curves: means with intervals, tables, photographs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from pipeline.report import Section, figures
 from pipeline.report.gallery import Gallery
-from pipeline.report.text import counted, interval, number, rendered, ruled
+from pipeline.report.text import rendered
 from pipeline.rows import RunDir
 from pipeline.statistics import n_images
 from pipeline.studies.curves.statistics import Aggregate, Group
+from pipeline.studies.curves.tables import areas, confidence, sources
 from pipeline.studies.curves.tiles import tiles
-from pipeline.studies.names import HEADS, varied
+from pipeline.studies.names import HEADS
 
 OBJECTIVES = {"insertion": "inserted", "deletion": "deleted"}
 QUANTITIES = {"probability": "probability of the target", "top1": "target is top-1"}
@@ -24,7 +24,6 @@ def section(run: RunDir, found: Aggregate, plugins: Sequence[str], gallery: int)
     """Curves, areas and so many photographs; `plugins` as of settings."""
     groups = found.groups
     summaries = [group.summary for group in groups]
-    columns = varied(summaries)
     fixed = [c for c in HEADS if len({s.get(c) for s in summaries}) == 1 and summaries[0].get(c)]
     pictures = Gallery(run, found.names, plugins)
     html = rendered(
@@ -34,11 +33,9 @@ def section(run: RunDir, found: Aggregate, plugins: Sequence[str], gallery: int)
         accuracy=_accuracy(groups),
         fixed=[f"{HEADS[column]} {summaries[0][column]}" for column in fixed],
         figures=[_curves(groups, objective) for objective in OBJECTIVES],
-        heads=[
-            *("method", *(HEADS[column] for column in columns), "objective", "AUC probability"),
-            *("AUC top-1", "players to flip", "forwards", "device s", "images"),
-        ],
-        rows=[_cells(group.summary, columns) for group in groups],
+        areas=areas(summaries),
+        confidence=confidence(found),
+        published=sources(summaries),
         exhibits=list(pictures.exhibits(found.rows, gallery, tiles)),
     )
     return Section(
@@ -46,28 +43,6 @@ def section(run: RunDir, found: Aggregate, plugins: Sequence[str], gallery: int)
         models=list(dict.fromkeys(group.name.model for group in groups)),
         datasets=list(dict.fromkeys(str(summary["dataset"]) for summary in summaries)),
     )
-
-
-def table(found: Aggregate) -> str:
-    """The summary as text: a line a method, both objectives beside each other."""
-    lines: dict[str, dict[str, Any]] = {}
-    for group in found.groups:
-        s = group.summary
-        line = lines.setdefault(s["fingerprint"], {"forwards": s["evaluations"]})
-        line[s["objective"]] = interval(s, "auc_probability")
-        line["images"] = counted(s)
-    heads = ["method", "insertion AUC", "deletion AUC", "forwards/image", "images"]
-    cells = [
-        [
-            found.names[fingerprint].title,
-            line.get("insertion", "-"),
-            line.get("deletion", "-"),
-            number(line["forwards"], ",.0f"),
-            line["images"],
-        ]
-        for fingerprint, line in lines.items()
-    ]
-    return ruled(heads, cells)
 
 
 def _accuracy(groups: list[Group]) -> list[str]:
@@ -95,18 +70,3 @@ def _curves(groups: list[Group], objective: str) -> Markup:
         panel.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     figures.legend(figure, panels[0])
     return figures.svg(figure, objective)
-
-
-def _cells(s: Mapping[str, Any], columns: list[str]) -> list[str]:
-    own = {"curve_masking": " (own)"} if s.get("masking") == s.get("curve_masking") else {}
-    return [
-        s["title"],
-        *(f"{s[column]}{own.get(column, '')}" for column in columns),
-        s["objective"],
-        interval(s, "auc_probability"),
-        interval(s, "auc_top1"),
-        number(s["flip"], ".1f"),
-        number(s["evaluations"], ",.0f"),
-        number(s["seconds"], ".2f"),
-        counted(s),
-    ]

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from pipeline.report import Name
 from pipeline.rows import RunDir
 from pipeline.statistics import LABELS, Band, Rows, grouped, intervals, selected
+from pipeline.studies.curves.highest import BUDGETS, highest
+from pipeline.studies.curves.published import beside, published
 from pipeline.studies.names import names
 
 AUCS = ("auc_probability", "auc_top1")
@@ -50,12 +52,16 @@ def aggregate(run: RunDir, settings: Mapping[str, Any]) -> Aggregate:
     groups = grouped(rows, "objective")
     order = (*LABELS, "objective", "fingerprint")
     groups.sort(key=lambda group: tuple(str(group.key.get(column)) for column in order))
-    named = names([group.key for group in groups], run.metadata())
-    return Aggregate(
-        groups=[_statistics(group, named[group.key["fingerprint"]], settings) for group in groups],
-        names=named,
-        rows=rows,
-    )
+    provenance = run.metadata()
+    named = names([group.key for group in groups], provenance)
+    printed = published(provenance)
+    found = []
+    for group in groups:
+        fingerprint = group.key["fingerprint"]
+        one = _statistics(group, named[fingerprint], settings)
+        one.summary.update(beside(printed.get(fingerprint, {}), group.key["objective"]))
+        found.append(one)
+    return Aggregate(groups=found, names=named, rows=rows)
 
 
 def on_grid(rows: pa.Table, column: str, grid_G: np.ndarray) -> np.ndarray:
@@ -78,17 +84,22 @@ def _statistics(group: Rows, name: Name, settings: Mapping[str, Any]) -> Group:
         "n": len(good),
         "failed": len(group.rows) - len(good),
     }
+    values = {auc: good[auc].to_numpy() for auc in AUCS}
+    if group.key["objective"] == "insertion":
+        highest_nP, missed_P = highest(good)
+        for j, budget in enumerate(BUDGETS):
+            values[f"highest_{budget}"] = highest_nP[:, j]
+            summary[f"missed_{budget}"] = int(missed_P[j])
     if not len(good):
-        bounds = [f"{auc}_{side}" for auc in AUCS for side in ("low", "high")]
-        summary |= dict.fromkeys((*AUCS, *MEANS, *bounds, "accuracy"), float("nan"))
+        bounds = [f"{column}_{side}" for column in values for side in ("low", "high")]
+        summary |= dict.fromkeys((*values, *MEANS, *bounds, "accuracy"), float("nan"))
         curves = {column: Band.nothing(len(grid_G)) for column in CURVES}
         return Group(summary=summary, name=name, fraction_G=grid_G, curves=curves)
     resample = {k: settings[k] for k in ("resamples", "seed", "confidence")}
-    aucs_n2 = np.stack([good[auc].to_numpy() for auc in AUCS], 1)
-    low_2, high_2 = intervals(aucs_n2, **resample)
-    for i, auc in enumerate(AUCS):
-        summary[auc] = float(aucs_n2[:, i].mean())
-        summary[f"{auc}_low"], summary[f"{auc}_high"] = float(low_2[i]), float(high_2[i])
+    bounds = intervals(np.stack(list(values.values()), 1), **resample)
+    for (column, values_n), low, high in zip(values.items(), *bounds, strict=True):
+        summary |= {column: float(values_n.mean())}
+        summary |= {f"{column}_low": float(low), f"{column}_high": float(high)}
     summary |= {column: _mean(good[column]) for column in MEANS}
     labelled = good.filter(pc.is_valid(good["label"]))
     summary["accuracy"] = _mean(pc.equal(labelled["label"], labelled["prediction"]))

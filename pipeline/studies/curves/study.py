@@ -7,8 +7,9 @@ from typing import Any
 from pipeline.rows import RunDir
 from pipeline.studies import Chart, Findings, Study
 from pipeline.studies.curves.rows import CURVES
-from pipeline.studies.curves.section import OBJECTIVES, QUANTITIES, section, table
+from pipeline.studies.curves.section import OBJECTIVES, QUANTITIES, section
 from pipeline.studies.curves.statistics import AUCS, Aggregate, aggregate
+from pipeline.studies.curves.tables import text
 
 
 def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
@@ -18,7 +19,7 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
         run=run,
         name="summary",
         summary=[group.summary for group in found.groups],
-        table=table(found),
+        table=text(found),
         section=partial(section, run, found, settings.get("plugins", ())),
         charts=charts(found),
         numbers={

@@ -34,7 +34,7 @@ def tiles(records: Sequence[Record], photographs: Photographs) -> Iterable[Tile]
             mapped.add(_order(row))
             alike = {r["objective"]: r for r in records if _order(r) == _order(row)}
             picture = data_uri(overlay(pixels_HWC, values(alike)[regions_HW]))
-            caption = "red: picks that change the most" + (", both ways" if len(alike) > 1 else "")
+            caption = "colder by what each pick changes" + (", both ways" if len(alike) > 1 else "")
             yield Tile(picture=picture, title=f"{row['title']}, values", caption=caption)
             if row["objective"] == "insertion":
                 yield _region(row, photographs, regions_HW)

@@ -1,0 +1,115 @@
+"""What a summary's numbers look like in tables, of the report and of the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.game import OBJECTIVES
+from pipeline.report.text import counted, interval, number, ruled
+from pipeline.studies.curves.highest import BUDGETS, explains_mistakes
+from pipeline.studies.curves.statistics import Aggregate
+from pipeline.studies.names import HEADS, varied
+
+Summary = Mapping[str, Any]
+
+
+class Table(NamedTuple):
+    """Heads and cells."""
+
+    heads: list[str]
+    rows: list[list[str]]
+
+
+def areas(summaries: Sequence[Summary]) -> Table:
+    """A line a method and objective; what a paper prints stands beside its area."""
+    columns, printed = varied(summaries), _printed(summaries)
+    heads = [
+        *("method", *(HEADS[column] for column in columns), "objective", "AUC probability"),
+        *(["published"] if printed else []),
+        *("AUC top-1", "players to flip", "forwards", "device s", "images"),
+    ]
+    rows = []
+    for s in summaries:
+        own = {"curve_masking": " (own)"} if s.get("masking") == s.get("curve_masking") else {}
+        rows.append(
+            [
+                s["title"],
+                *(f"{s[column]}{own.get(column, '')}" for column in columns),
+                *(s["objective"], interval(s, "auc_probability")),
+                *([_beside(s, "auc_probability")] if printed else []),
+                *(interval(s, "auc_top1"), number(s["flip"], ".1f")),
+                *(number(s["evaluations"], ",.0f"), number(s["seconds"], ".2f"), counted(s)),
+            ]
+        )
+    return Table(heads, rows)
+
+
+def both(summaries: Sequence[Summary]) -> Table:
+    """A line a method, both objectives beside each other."""
+    lines: dict[str, dict[str, Summary]] = {}
+    for s in summaries:
+        lines.setdefault(s["fingerprint"], {})[s["objective"]] = s
+    printed = {o: _printed([s for s in summaries if s["objective"] == o]) for o in OBJECTIVES}
+    heads = ["method"]
+    for objective in OBJECTIVES:
+        heads += [f"{objective} AUC", *(["published"] if printed[objective] else [])]
+    rows = []
+    for line in lines.values():
+        s, *_ = line.values()
+        cells = [s["title"]]
+        for objective in OBJECTIVES:
+            mine = line.get(objective)
+            cells.append(interval(mine, "auc_probability") if mine else "-")
+            if printed[objective]:
+                cells.append(_beside(mine, "auc_probability") if mine else "-")
+        rows.append([*cells, number(s["evaluations"], ",.0f"), counted(s)])
+    return Table([*heads, "forwards/image", "images"], rows)
+
+
+def confidence(found: Aggregate) -> Table | None:
+    """Highest confidence within each budget, where there are mistakes to explain: images without a
+    step inside are told, and what a paper prints is a line of its own."""
+    summaries = [g.summary for g in found.groups if g.summary["objective"] == "insertion"]
+    mistakes = explains_mistakes(found.rows) or any(s["subset"] == "wrong" for s in summaries)
+    if not mistakes or not summaries:
+        return None
+    rows = []
+    for s in summaries:
+        cells = [interval(s, f"highest_{budget}") for budget in BUDGETS]
+        missed = [s[f"missed_{budget}"] for budget in BUDGETS]
+        told = [f"{c} ({n} missed)" if n else c for c, n in zip(cells, missed, strict=True)]
+        rows.append([s["title"], *told, counted(s)])
+        if any(f"published_highest_{budget}" in s for budget in BUDGETS):
+            printed = [_beside(s, f"highest_{budget}") for budget in BUDGETS]
+            rows.append([f"{s['title']}, published", *printed, "-"])
+    return Table(["method", *(f"within {budget} %" for budget in BUDGETS), "images"], rows)
+
+
+def sources(summaries: Sequence[Summary]) -> str:
+    """Where published numbers stand, in a line; whose, where there are several places."""
+    found: dict[str, list[str]] = {}
+    for s in summaries:
+        if source := s.get("published_source"):
+            found.setdefault(source, []).append(s["title"])
+    if len(found) < 2:
+        return "".join(found)
+    return "; ".join(f"{source} ({', '.join(dict.fromkeys(t))})" for source, t in found.items())
+
+
+def text(found: Aggregate) -> str:
+    """All of it for the terminal."""
+    summaries = [group.summary for group in found.groups]
+    said = [ruled(*both(summaries))]
+    if table := confidence(found):
+        said.append(f"highest confidence within so much of the area\n{ruled(*table)}")
+    if where := sources(summaries):
+        said.append(f"published: {where}")
+    return "\n\n".join(said)
+
+
+def _printed(summaries: Sequence[Summary]) -> bool:
+    return any("published_auc_probability" in s for s in summaries)
+
+
+def _beside(summary: Summary, name: str) -> str:
+    """What a paper prints of a column, to four places as papers do, or a dash."""
+    return number(summary.get(f"published_{name}", float("nan")), ".4f")
