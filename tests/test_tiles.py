@@ -30,8 +30,12 @@ def shown(tmp_path):
             "shards": f"{tmp_path}/s.tar",
             "class_names": "imagenet",
         }
-        entry = made("f", "search", dataset=data, methods={"search": node})
-        run = seal(tmp_path / "run", (list(rows), entry | {"preprocessing": PREPROCESSING}))
+        parts = []
+        for fingerprint in dict.fromkeys(row["fingerprint"] for row in rows):
+            entry = made(fingerprint, "search", dataset=data, methods={"search": node})
+            mine = [row for row in rows if row["fingerprint"] == fingerprint]
+            parts.append((mine, entry | {"preprocessing": PREPROCESSING}))
+        run = seal(tmp_path / "run", *parts)
         (found,) = studies.findings(SETTINGS | {"out": run.out})
         return found.section(1).html
 
@@ -50,6 +54,14 @@ def test_two_orders_have_a_map_each(shown):
     orders = {"insertion": [0, 1, 2, 3], "deletion": [3, 1, 2, 0]}
     rows = [curve("a", "f", "search", objective=o, order=order) for o, order in orders.items()]
     assert shown(*rows).count("<b>search, values</b>") == 2
+
+
+def test_an_order_that_several_maskings_judge_has_the_map_of_its_own(shown):
+    one = curve("a", "f", "search", order_fingerprint="o", probability=[0, 1, 0, 0, 0.5])
+    other = {"fingerprint": "e", "curve_masking": "blur", "probability": [0, 0, 0, 0, 1]}
+    html = shown(one | other, one)
+    assert html.count(", values</b>") == html.count(", searched region</b>") == 1
+    assert "25 % of the pixels: probability 1.000, 0.500 with all" in html
 
 
 @pytest.mark.parametrize("node", ["pipeline.methods.random.Random", "pipeline.methods.gone.Gone"])

@@ -18,9 +18,10 @@ RED = (0.9, 0.05, 0.05)
 
 def tiles(records: Sequence[Record], photographs: Photographs) -> Iterable[Tile]:
     """An order over the photograph for each row, and a matrix where it has pairs; beside the orders
-    of searches, once each, their values and the region that they found."""
+    of searches, once each, their values and the region that they found, by the curves of the
+    masking that they searched under, where it judges them."""
     mapped = set()
-    for row in sorted(records, key=lambda r: (r["objective"] != "insertion", r["title"])):
+    for row in sorted(records, key=_place):
         regions_HW, pixels_HWC = photographs.regions(row), photographs.pixels_HWC
         title = f"{row['title']}, {row['objective']}"
         picture = data_uri(overlay(pixels_HWC, _heat_of(row)[regions_HW]))
@@ -32,7 +33,8 @@ def tiles(records: Sequence[Record], photographs: Photographs) -> Iterable[Tile]
             yield Tile(picture=matrix, title=title, caption=caption)
         if _order(row) not in mapped and _searched(row, photographs):
             mapped.add(_order(row))
-            alike = {r["objective"]: r for r in records if _order(r) == _order(row)}
+            judged = [r for r in records if r["fingerprint"] == row["fingerprint"]]
+            alike = {r["objective"]: r for r in judged if r["order"] == row["order"]}
             picture = data_uri(overlay(pixels_HWC, values(alike)[regions_HW]))
             caption = "colder by what each pick changes" + (", both ways" if len(alike) > 1 else "")
             yield Tile(picture=picture, title=f"{row['title']}, values", caption=caption)
@@ -103,9 +105,14 @@ def interaction_matrix(pairs: list[float], n_players: int, largest: float) -> np
     return figures.signed(matrix_NN / largest).repeat(scale, 0).repeat(scale, 1)
 
 
+def _place(row: Record) -> tuple[Any, ...]:
+    """Insertion first, and first what is judged as it was searched."""
+    return row["objective"] != "insertion", row["curve_masking"] != row["masking"], row["title"]
+
+
 def _order(row: Record) -> tuple[Any, ...]:
-    """What rows of one order, judged alike, have in common."""
-    return row["fingerprint"], *row["order"]
+    """What rows of one order have in common; the older ones do not say it."""
+    return row["order_fingerprint"] or row["fingerprint"], *row["order"]
 
 
 def _searched(row: Record, photographs: Photographs) -> bool:
