@@ -131,6 +131,12 @@ def test_smdl_on_three_regions():
     shown = [P_TARGET[1], P_TARGET[1 | 1 << found["insertion"].order[1]], P_TARGET[7]]
     np.testing.assert_allclose(found["insertion"].path.value_C.sigmoid(), shown)
     assert found["insertion"].path.features_CD is None  # a path keeps no features
+    both = [0.1 + 1 - 0.9] + [
+        s + 1 - P_TARGET[7 - b] for s, b in zip(shown, (1, 3, 7), strict=True)
+    ]
+    moved = np.abs(np.diff(both)).cumsum()
+    values_N = 1 - (moved - moved[0]) / (moved[-1] - moved[0])
+    np.testing.assert_allclose(found["insertion"].scores_N[found["insertion"].order], values_N)
 
 
 def test_an_evidential_head_says_how_much_evidence_there_is(tmp_path):

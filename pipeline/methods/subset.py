@@ -9,10 +9,15 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from pipeline import UsageError
 from pipeline.game import Ask, Game, Objective, Outputs, tallied
 from pipeline.game.memory import remembered
 from pipeline.identity import LATER
+from pipeline.maps import assigned_values, both_ways
 from pipeline.methods import Attribution, Coroutine, Explanation
 from pipeline.scores import Score, Scored
 from pipeline.searches import Found, Search, Stop
@@ -65,11 +70,13 @@ class Subset:
         searched = remembered(self._found(game), game.n_players, ends)
         found, asked = yield from tallied(searched)
         explanation: Explanation = {}
+        scores_N = _assigned(found, game)
         for objective in self.objectives:
             path, singles = (_seen(s, objective) for s in (found.path, found.singles))
             explanation[objective] = Attribution(
                 order=found.order,
                 evaluations=asked,
+                scores_N=scores_N,
                 path=path if found.order else game.ends[:0],
                 singles_N=singles.value_C if singles and found.order else None,
             )
@@ -88,6 +95,17 @@ class Subset:
             flip=self.stop == "flip",
             gain=self.gain,
         )
+
+
+def _assigned(found: Found, game: Game) -> Tensor | None:
+    """A value for every player, of an order along which both sides were seen."""
+    if found.path is None or found.path.shown is None or found.path.left is None:
+        return None
+    empty, full = game.ends.value_C
+    shown_G = np.append(float(empty), found.path.shown.value_C)
+    left_G = np.append(float(full), found.path.left.value_C)
+    values_G = both_ways(*(1 / (1 + np.exp(-odds_G)) for odds_G in (shown_G, left_G)))
+    return torch.from_numpy(assigned_values(found.order, values_G, game.n_players))
 
 
 def _seen(scored: Scored | None, objective: Objective) -> Outputs | None:
