@@ -505,7 +505,7 @@ def test_a_run_on_label_maps_of_any_number_of_regions(tmp_path):
             rows[key, "random_0"]["status"] == "failed" and said in rows[key, "random_0"]["error"]
         )
     page = report(out)
-    assert "not drawn" not in page and page.count("data:image/jpeg") == 4 + 2 * (1 + 2)
+    assert "not drawn" not in page and page.count("data:image/jpeg") == 4 + 2 * (1 + 2 + 2)
 
 
 def test_the_report_shows_players_cut_by_heat(tmp_path):
