@@ -77,7 +77,7 @@ class Masked(NamedTuple):
 
     def take(self, places: np.ndarray) -> "Masked":
         """Some of the rows."""
-        return self._replace(places=self.places[places])
+        return Masked(self.image_CHW, self.target, self.places[places])
 
 
 @dataclass(frozen=True)

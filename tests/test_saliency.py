@@ -1,0 +1,93 @@
+"""Saliency against gradients by hand, RISE against its definition; both through the engine."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import UsageError
+from pipeline.engine import Engine
+from pipeline.methods.rise import Masked, Rise, SoftMasks
+from pipeline.methods.saliency import Saliency
+from pipeline.models import Model
+
+
+class Linear(torch.nn.Module):
+    """Logits that are linear in the pixels: the gradient is known."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight_KP = torch.nn.Parameter(torch.randn(3, 3 * 12 * 12, generator=generator) / 20)
+
+    def forward(self, x_BCHW):
+        return x_BCHW.flatten(1) @ self.weight_KP.T
+
+
+@pytest.fixture(scope="module")
+def linear() -> Model:
+    preprocessing = {"input_size": (3, 12, 12), "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    return Model(module=Linear().requires_grad_(False), preprocessing=preprocessing)
+
+
+def heats(model, method, images, targets, **engine):
+    """Maps of several images, through one engine."""
+    found = {}
+
+    def task(i):
+        coroutine, reply = method.heat(images[i], targets[i]), None
+        while True:
+            try:
+                request = coroutine.send(reply)
+            except StopIteration as stop:
+                found[i] = stop.value
+                return
+            reply = (yield request).answer
+
+    engine = Engine(model, **engine)
+    list(engine.run((task(i) for i in range(len(images))), in_flight=len(images)))
+    return [found[i] for i in range(len(images))], engine
+
+
+def test_saliency_is_the_gradient(linear):
+    images = list(torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(1)))
+    targets = [0, 1, 2, 0]
+    maps, engine = heats(linear, Saliency(), images, targets)
+    weight_KCHW = linear.module.weight_KP.view(3, 3, 12, 12)
+    for heat_HW, target in zip(maps, targets, strict=True):
+        torch.testing.assert_close(heat_HW, weight_KCHW[target].abs().amax(0))
+    assert engine.counters.batches == 1 and engine.counters.forwards == 4
+    (heat_HW,), _ = heats(linear, Saliency(read="probability"), images[:1], [1])
+    p_K = linear.logits(images[0][None]).softmax(1)[0]
+    slope_CHW = p_K[1] * (weight_KCHW[1] - (p_K[:, None, None, None] * weight_KCHW).sum(0))
+    torch.testing.assert_close(heat_HW, slope_CHW.abs().amax(0))
+    with pytest.raises(UsageError, match=r"saliency\.read"):
+        Saliency(read="odds")
+
+
+def test_rise_is_its_definition_however_rows_are_batched(linear):
+    rise = Rise(masks=150, grid=3)
+    images = list(torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(2)))
+    maps, engine = heats(linear, rise, images, [1, 2])
+    assert engine.counters.forwards == 2 * rise.forwards(9) == 300
+    masks_MHW = SoftMasks(rise)._masks(linear, np.arange(150))
+    assert float(masks_MHW.min()) >= 0 and float(masks_MHW.max()) <= 1
+    assert float(masks_MHW.mean()) == pytest.approx(0.5, abs=0.03)
+    for image_CHW, target, heat_HW in zip(images, [1, 2], maps, strict=True):
+        p_M = linear.logits(image_CHW * masks_MHW[:, None]).softmax(1)[:, target]
+        expected_HW = (p_M[:, None, None] * masks_MHW).sum(0) / (150 * 0.5)
+        torch.testing.assert_close(heat_HW, expected_HW)
+    again, _ = heats(linear, rise, images, [1, 2], tokens_per_batch=7)
+    for one, other in zip(maps, again, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_rows_of_rise_may_be_taken_apart():
+    rows = Masked(torch.zeros(3, 2, 2), 0, np.arange(10, 20))
+    assert len(rows.take(np.array([1, 3]))) == 2
+    assert rows.take(np.array([1, 3])).places.tolist() == [11, 13]
+
+
+@pytest.mark.parametrize("wrong", [{"masks": 0}, {"grid": 0}, {"keep": 1.0}])
+def test_settings_of_rise_that_are_none_are_named(wrong):
+    with pytest.raises(UsageError, match=rf"rise\.{next(iter(wrong))}="):
+        Rise(**wrong)
