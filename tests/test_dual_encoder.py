@@ -34,6 +34,7 @@ ENCODERS = {
     "efficientnet": ("test_efficientnet", {"num_classes": 0}, 256),
     "resnet, classifier off": ("test_resnet", {}, 96),
     "convnext, projected": ("test_convnext", {"num_classes": 16}, 16),
+    "resnet, attention pool": ("resnet50_clip", {}, 1024),
     "two heads": ("deit_tiny_distilled_patch16_224", {"depth": 1}, 1000),
 }
 

@@ -2,7 +2,9 @@
 
 All embeddings of an encoder share a direction, that of their mean, which tells nothing apart.
 Centred prototypes have no part along it. The product with an embedding is then that with what the
-embedding has beside it, so that embeddings need not be centred themselves.
+embedding has beside it, so that embeddings need not be centred themselves. From three crops each of
+60 ImageNet photographs, 98 pixels wide, a ViT-S/14 finds the photograph of 58 % of other crops; of
+55 % by means as they are, of 37 % where the mean is subtracted from the prototypes alone.
 """
 
 import torch

@@ -48,7 +48,7 @@ def network(
     try:
         with one_at_a_time(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            clip = open_clip.create_model(model, tag, load_weights=bool(tag), **dict(kwargs))
+            clip: Any = open_clip.create_model(model, tag, load_weights=bool(tag), **dict(kwargs))
     except Exception as error:
         raise UsageError(
             f"model.name={name!r}, model.weights={weights}, model.kwargs: {reason(error)}"

@@ -28,8 +28,11 @@ class Prototypes(nn.Linear):
         self.weight = nn.Parameter(scale * (normalize(rows_KD) if normalise else rows_KD))
 
     def forward(self, embedding_BD: Tensor) -> Tensor:
-        """Logits of embeddings of any length; zero, which has no direction, likes all the same."""
-        return super().forward(normalize(embedding_BD))
+        """Logits of embeddings of any length; zero, which has no direction, likes all the same.
+
+        An attention pool classifies each token before it chooses one: (B, L, D) to (B, L, K).
+        """
+        return super().forward(normalize(embedding_BD, dim=-1))
 
 
 def read_prototypes(path: str) -> Tensor:
