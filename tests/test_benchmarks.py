@@ -10,7 +10,18 @@ from pipeline.engine import Engine
 
 @pytest.mark.parametrize(
     "name",
-    ["host", "index", "leases", "moxi", "overhead", "resume", "undesirable", "undesirable_minimum"],
+    [
+        "composing",
+        "host",
+        "index",
+        "leases",
+        "moxi",
+        "overhead",
+        "resume",
+        "searches",
+        "undesirable",
+        "undesirable_minimum",
+    ],
 )
 def test_benchmarks_can_be_imported(name):
     assert importlib.import_module(f"benchmarks.{name}").main
