@@ -45,7 +45,6 @@ SEARCHES = {
     "bidirectional": Bidirectional(),
     "stale_scope": StaleScope(),
     "phase_window": PhaseWindow(),
-    "phase_window, no bend": PhaseWindow(bend=None),
     "windowed 14": Windowed(window=14),
     "joint r=2, a quarter": Joint(share=0.25),
     "joint r=2": Joint(),
@@ -65,9 +64,10 @@ def main() -> None:
     parser.add_argument("--out", default="runs/searches")
     parser.add_argument("--size", type=int, default=224, help="of the model's input, pixels")
     parser.add_argument("--region", type=int, default=30, help="superpixels' side, pixels")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--in-flight", type=int, default=8)
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     title = f"{options.score}-{options.size}-{options.region}"
