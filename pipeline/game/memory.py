@@ -1,6 +1,7 @@
 """What has been asked of a game is not asked again: beams meet in one set, and what one side of a
 score leaves visible, the other may have shown."""
 
+from bisect import bisect_right
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -47,35 +48,44 @@ class _Place(NamedTuple):
 
 
 class _Memory:
-    """Answers by coalition."""
+    """Answers by coalition. A search seldom asks for what is known: only then rows are looked at
+    one by one."""
 
     def __init__(self):
-        self._places: dict[bytes, _Place] = {}
+        self._numbers: dict[bytes, int] = {}
+        self._answers: list[Outputs] = []
+        self._firsts = [0]
 
     def keep(self, keys: list[bytes], outputs: Outputs) -> None:
         """Answers to coalitions, one a key."""
         if outputs.features_CD is not None:  # a view would keep those of the whole batch
             outputs = replace(outputs, features_CD=outputs.features_CD.clone())
-        places = (_Place(outputs, row) for row in range(len(keys)))
-        self._places.update(zip(keys, places, strict=True))
+        first = self._firsts[-1]
+        self._numbers.update(zip(keys, range(first, first + len(keys)), strict=True))
+        self._answers.append(outputs)
+        self._firsts.append(first + len(keys))
 
     def answer(self, ask: Coalitions) -> Generator[Ask, Any, Outputs]:
         """Coroutine: ask for what is not known."""
         keys = _keys(ask.coalitions_CN)
-        new: dict[bytes, int] = {}
-        for row, key in enumerate(keys):
-            place = self._places.get(key)
-            if place is None or not place.tells(ask):
-                new.setdefault(key, row)
-        if len(new) == len(keys):
+        if self._numbers.keys().isdisjoint(keys) and len(set(keys)) == len(keys):
             outputs: Outputs = yield ask
             self.keep(keys, outputs)
             return as_asked(outputs, ask)
+        new: dict[bytes, int] = {}
+        for row, key in enumerate(keys):
+            if key not in self._numbers or not self._place(key).tells(ask):
+                new.setdefault(key, row)
         if new:
             rows = torch.tensor(list(new.values()))
             asked = Coalitions(ask.coalitions_CN[rows], ask.entropy, ask.features)
             self.keep(list(new), (yield asked))
-        return _gathered([self._places[key] for key in keys], ask)
+        return _gathered([self._place(key) for key in keys], ask)
+
+    def _place(self, key: bytes) -> _Place:
+        number = self._numbers[key]
+        at = bisect_right(self._firsts, number) - 1
+        return _Place(self._answers[at], number - self._firsts[at])
 
 
 def _gathered(places: list[_Place], ask: Coalitions) -> Outputs:
