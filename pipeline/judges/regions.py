@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pipeline.game import Ask, Coalitions, Game, Objective, Outputs
 from pipeline.methods import Attribution
+from pipeline.searches import prefixes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,7 @@ class Regions:
 
 def coalitions(order: list[int], n_players: int, objective: Objective) -> Tensor:
     """What is visible after each pick, bool (len(order), N)."""
-    place_N = torch.full((n_players,), len(order))
-    place_N[torch.as_tensor(order, dtype=torch.long)] = torch.arange(len(order))
-    picked_CN = place_N <= torch.arange(len(order))[:, None]
+    picked_CN = prefixes(order, n_players)
     return picked_CN if objective == "insertion" else ~picked_CN
 
 

@@ -137,13 +137,6 @@ def joined(picked_N: np.ndarray, candidates: np.ndarray) -> Tensor:
     return torch.from_numpy(sets_CN)
 
 
-def without(kept_N: np.ndarray, candidates: np.ndarray) -> Tensor:
-    """Sets (C, N): the kept players but for one candidate each."""
-    sets_CN = np.repeat(kept_N[None], len(candidates), 0)
-    sets_CN[np.arange(len(candidates)), candidates] = False
-    return torch.from_numpy(sets_CN)
-
-
 def prefixes(order: Sequence[int], n_players: int) -> Tensor:
     """Sets (len(order), N): the first player, the first two, ..."""
     place_N = np.full(n_players, len(order))

@@ -15,8 +15,8 @@ import torch
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
-from pipeline.scores import Scored, SetFunction
-from pipeline.searches import Found, Stop, Walk, falling, first_best, joined
+from pipeline.scores import SetFunction
+from pipeline.searches import Found, Stop, Walk, ended, falling, first_best, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,9 @@ class Joint:
                 walk.take(int(rest[best]), scored[best : best + 1])
                 continue
             top = falling(scored.value_C)[: self.top]
-            chosen, path = yield from self._best(value, walk.picked_N, rest[top], size)
-            path = Scored.cat([scored[top[chosen[:1]]], path])
-            for row, player in enumerate(rest[top[chosen]]):
-                walk.take(int(player), path[row : row + 1])
+            chosen = top[(yield from self._best(value, walk.picked_N, rest[top], size))]
+            walk.take(int(rest[chosen[0]]), scored[chosen[:1]])
+            yield from ended(walk, value, rest[chosen[1:]].tolist(), game.n_players)
         return Found(order=walk.order, path=walk.path, singles=singles)
 
     def _size(self, picked: int, n_players: int, most: int) -> int:
@@ -69,18 +68,10 @@ class Joint:
 
     def _best(
         self, value: SetFunction, picked_N: np.ndarray, top: np.ndarray, size: int
-    ) -> Generator[Ask, Any, tuple[np.ndarray, Scored]]:
-        """Places in `top` of the best of its combinations; F after each of them but the first."""
+    ) -> Generator[Ask, Any, np.ndarray]:
+        """Places in `top` of the best of its combinations."""
         several = np.array(list(combinations(range(len(top)), size)))
         sets_CN = np.repeat(picked_N[None], len(several), 0)
         sets_CN[np.arange(len(several))[:, None], top[several]] = True
         scored = yield from value(torch.from_numpy(sets_CN))
-        best = first_best(scored.value_C, value.tie)
-        chosen, last = several[best], scored[best : best + 1]
-        if size == 2:
-            return chosen, last
-        between_CN = np.repeat(picked_N[None], size - 2, 0)
-        for row in range(size - 2):
-            between_CN[row, top[chosen[: row + 2]]] = True
-        between = yield from value(torch.from_numpy(between_CN))
-        return chosen, Scored.cat([between, last])
+        return several[first_best(scored.value_C, value.tie)]

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.scores import SetFunction
-from pipeline.searches import Found, Stop, Walk, ended, falling, first_best, joined, without
+from pipeline.searches import Found, Stop, Walk, ended, falling, first_best, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class StaleScope:
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Rounds until nobody remains or the picked are enough."""
         walk, singles = Walk(value, game, stop), None
-        kept_N = np.ones(game.n_players, dtype=bool)
+        worst_N = np.zeros(game.n_players, dtype=bool)
         stale, worst, done = np.arange(game.n_players), list[int](), 0
         while not walk.done and len(stale):
             full = done % self.update == 0
@@ -63,9 +63,9 @@ class StaleScope:
                 last = int(stale[-1])
                 if done:
                     tail = np.sort(stale[-self.pending :])
-                    scored = yield from value(without(kept_N, tail))
+                    scored = yield from value(~joined(worst_N, tail))
                     last = int(tail[first_best(scored.value_C, value.tie)])
-                kept_N[last] = False
+                worst_N[last] = True
                 worst.append(last)
                 stale = stale[stale != last]
             done += 1
