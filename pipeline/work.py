@@ -34,7 +34,12 @@ Known = Mapping[tuple[str, Any], Row]
 def read_image(model: Model, data: Shards, ref: SampleRef) -> tuple[Sample, Tensor]:
     """A sample and its image (C, H, W) as the model reads it. Raises ValueError for a bad one."""
     sample = data.read(ref)
-    return sample, model.transform(decode(sample.encoded, exif=data.exif))
+    return sample, prepared(model, sample)
+
+
+def prepared(model: Model, sample: Sample) -> Tensor:
+    """A sample's image (C, H, W) as the model reads it."""
+    return model.transform(decode(sample.encoded, exif=sample.exif))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,7 @@ class Work(ABC):
     def image(self, ref: SampleRef) -> tuple[Sample, Tensor]:
         """Bytes to a normalised image (C, H, W). Raises ValueError for a bad sample."""
         sample = self.sample(ref)
-        return sample, self.model.transform(decode(sample.encoded, exif=self.data.exif))
+        return sample, prepared(self.model, sample)
 
     def check_labels(self, refs: Sequence[SampleRef]) -> None:
         """Look at the first readable samples where labels are wanted, or looked for somewhere.
