@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "installing (PyTorch is a large download) ..."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,dev]'
-# imagecorruptions-imaug brings opencv-python, which has the same folder but no superpixels
+# imagecorruptions-imaug and grad-cam bring other builds of opencv, in the same folder but without superpixels
 	$(BIN)/python -m pip install --quiet -c constraints.txt --force-reinstall --no-deps opencv-contrib-python-headless
 	@touch $@
 

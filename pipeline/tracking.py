@@ -82,7 +82,7 @@ def log_findings(run: Any, found: Findings) -> None:
         for chart in charts:
             run.log({f"overview/{chart.name}/{chart.quantity}": _overview(chart)})
     rows = completed(found.summary)
-    data = [list(row.values()) for row in rows]
+    data: list[Any] = [list(row.values()) for row in rows]
     run.log({found.name: wandb.Table(columns=list[Any](rows[0]), data=data)})
     run.summary.update(found.numbers)
 

@@ -90,7 +90,7 @@ def test_forwards_are_counted_exactly_and_never_repeated():
         asked.clear()
         found = play(moxi(objective), value, 7)[objective]
         assert found.evaluations == 7 * 8 // 2 == len(asked) - 2  # the two ends are the game's
-        assert found.evaluations == moxi(objective).forwards(7)
+        assert found.evaluations == moxi(objective).most_forwards(7)
 
 
 def test_path_holds_the_values_along_the_order():
@@ -116,7 +116,7 @@ def test_a_search_may_stop_early():
         some = moxi(objective, stop="budget", budget=3)
         part = play(some, value, 8)[objective]
         assert part.order == full.order[:3]
-        assert part.evaluations == 8 + 7 + 6 == some.forwards(8)
+        assert part.evaluations == 8 + 7 + 6 == some.most_forwards(8)
         flip = play(moxi(objective, stop="flip"), value, 8)[objective]
         assert flip.order == full.order[: len(flip.order)]
         reached = [bool(t) == (objective == "insertion") for t in full.path.top1_C]

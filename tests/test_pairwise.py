@@ -55,4 +55,4 @@ def test_forwards_are_counted():
 
     found = play(Pairwise(), value, 6)
     assert found["insertion"].evaluations == found["deletion"].evaluations == 6 + 15
-    assert sum(asked) - 2 == Pairwise().forwards(6) == 2 * 21
+    assert sum(asked) - 2 == Pairwise().most_forwards(6) == 2 * 21

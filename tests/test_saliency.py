@@ -65,10 +65,10 @@ def test_saliency_is_the_gradient(linear):
 
 
 def test_rise_is_its_definition_however_rows_are_batched(linear):
-    rise = Rise(masks=150, grid=3)
+    rise = Rise(forwards=150, grid=3)
     images = list(torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(2)))
     maps, engine = heats(linear, rise, images, [1, 2])
-    assert engine.counters.forwards == 2 * rise.forwards(9) == 300
+    assert engine.counters.forwards == 2 * rise.most_forwards(9) == 300
     masks_MHW = SoftMasks(rise)._masks(linear, np.arange(150))
     assert float(masks_MHW.min()) >= 0 and float(masks_MHW.max()) <= 1
     assert float(masks_MHW.mean()) == pytest.approx(0.5, abs=0.03)
@@ -87,7 +87,7 @@ def test_rows_of_rise_may_be_taken_apart():
     assert rows.take(np.array([1, 3])).places.tolist() == [11, 13]
 
 
-@pytest.mark.parametrize("wrong", [{"masks": 0}, {"grid": 0}, {"keep": 1.0}])
+@pytest.mark.parametrize("wrong", [{"forwards": 0}, {"grid": 0}, {"keep": 1.0}])
 def test_settings_of_rise_that_are_none_are_named(wrong):
     with pytest.raises(UsageError, match=rf"rise\.{next(iter(wrong))}="):
         Rise(**wrong)

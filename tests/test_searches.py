@@ -108,7 +108,7 @@ def test_no_coalition_is_asked_for_twice_and_all_are_counted(search, score):
     method = Subset(score=score, search=search)
     found = explain(method, value, n)
     for attribution in found.values():
-        assert attribution.evaluations == value.forwards <= method.forwards(n)
+        assert attribution.evaluations == value.forwards <= method.most_forwards(n)
         assert sorted(attribution.order) == list(range(n))
 
 

@@ -170,11 +170,11 @@ def test_every_search_runs_on_every_score(score, search, stop):
     explanation, asked = explain(method)
     assert tuple(explanation) == score.objectives
     spent = sum(map(len, asked))
-    assert spent <= method.forwards(N)
+    assert spent <= method.most_forwards(N)
     if search == Greedy() and stop.get("stop") != "flip" and not stop.get("gain"):
         once, per_set = score.forwards(N)
         repeated = once + (2 + 4 if per_set == 2 and not stop else 0)  # ends; one and all but one
-        assert spent == method.forwards(N) - repeated
+        assert spent == method.most_forwards(N) - repeated
     for objective, found in explanation.items():
         assert found.evaluations == spent
         assert len(set(found.order)) == len(found.order) <= (method.budget or N)

@@ -118,7 +118,7 @@ def _explained(
     cut, hidden = players or PatchGrid(grid=grid), chosen("masking", masking)
     views = [View(image_CHW, loaded.preprocessing) for image_CHW in images_CHW]
     prior: Any = getattr(cut, "prior", None)
-    cutting = 0 if prior is None else prior.forwards(1)
+    cutting = 0 if prior is None else prior.most_forwards(1)
     whole_HW = torch.zeros(loaded.input_hw, dtype=torch.long)
     regions = [whole_HW if prior is not None else cut(view) for view in views]
     found: dict[int, dict[str, Any]] = {}

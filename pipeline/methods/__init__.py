@@ -58,7 +58,7 @@ class Method(Protocol):
         """Those that it serves."""
         ...
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """At the most, for all objectives together."""
         ...
 

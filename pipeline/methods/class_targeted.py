@@ -31,7 +31,7 @@ class ClassTargeted:
     searches = True
     objectives: ClassVar[tuple[Objective, ...]] = ("deletion",)
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """At most n(n+1)/2: step k scores the players that are still visible."""
         return n_players * (n_players + 1) // 2
 

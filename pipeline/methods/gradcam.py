@@ -37,7 +37,7 @@ class GradCam:
     searches = False
     objectives = OBJECTIVES
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """Forwards, each with one backward."""
         return 2 * len(FACTORS) if self.aug_smooth else 1
 

@@ -57,7 +57,7 @@ class Heatmaps(PerRow):
         images = [to_device(row.image_CHW, model.device) for row in rows]
         images_BCHW = torch.stack(images).to(model.dtype)
         maps_BHW = self.method.heatmaps(model, images_BCHW, [row.target for row in rows])
-        spent(len(rows) * self.method.forwards(1))
+        spent(len(rows) * self.method.most_forwards(1))
         return to_host(maps_BHW)
 
 
@@ -71,7 +71,7 @@ def by_heat(method: HeatMethod, game: Game) -> Coroutine:
     """Coroutine: order of the players by their mean heat, for every objective."""
     assert game.image_CHW is not None and game.regions_HW is not None
     heat_HW = yield from method.heat(game.image_CHW, game.target)
-    found = from_heatmap(heat_HW, game.regions_HW, method.forwards(game.n_players))
+    found = from_heatmap(heat_HW, game.regions_HW, method.most_forwards(game.n_players))
     return same_for_all(found, method.objectives)
 
 

@@ -21,7 +21,7 @@ class MoxiMinus:
     searches = False
     objectives = OBJECTIVES
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """n for each objective."""
         return 2 * n_players
 

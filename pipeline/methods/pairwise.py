@@ -29,7 +29,7 @@ class Pairwise:
     searches = False
     objectives = OBJECTIVES
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """n singles and n(n-1)/2 pairs for each objective."""
         return 2 * (n_players + n_players * (n_players - 1) // 2)
 

@@ -16,7 +16,7 @@ class Random:
     objectives = OBJECTIVES
     seed: int = 0
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """None."""
         return 0
 

@@ -1,6 +1,6 @@
 """RISE (Petsiuk et al., BMVC 2018): how likely the target is where random masks keep a pixel.
 
-heat = sum_m p_t(x * m) m / (masks * p): masks are grids of cells, each kept with probability p,
+heat = sum_m p_t(x * m) m / (forwards * p): masks are grids of cells, each kept with probability p,
 made larger than the image by bilinear interpolation and shifted at random. What is masked goes
 towards 0 after normalisation.
 """
@@ -29,10 +29,10 @@ ROWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Rise:
-    """`masks` forwards an image, of `grid` x `grid` cells, each kept with probability `keep`; the
-    same masks for every image."""
+    """`forwards` an image, each of a mask of `grid` x `grid` cells, each kept with probability
+    `keep`; the same masks for every image."""
 
-    masks: int = 4000
+    forwards: int = 4000
     grid: int = 7
     keep: float = 0.5
     seed: int = 0
@@ -42,15 +42,15 @@ class Rise:
     objectives = OBJECTIVES
 
     def __post_init__(self):
-        if self.masks < 1 or self.grid < 1 or not 0 < self.keep < 1:
+        if self.forwards < 1 or self.grid < 1 or not 0 < self.keep < 1:
             raise UsageError(
-                f"rise.masks={self.masks}, rise.grid={self.grid}, rise.keep={self.keep}: give "
-                "positive numbers, keep between 0 and 1"
+                f"rise.forwards={self.forwards}, rise.grid={self.grid}, rise.keep={self.keep}: "
+                "give positive numbers, keep between 0 and 1"
             )
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """One a mask."""
-        return self.masks
+        return self.forwards
 
     def explain(self, game: Game) -> Coroutine:
         """Players by their mean heat."""
@@ -59,10 +59,10 @@ class Rise:
     def heat(self, image_CHW: Tensor, target: int) -> HeatRequest:
         """Masks of several images share batches."""
         heat_HW = torch.zeros(image_CHW.shape[1:])
-        for first in range(0, self.masks, ROWS):
-            places = np.arange(first, min(self.masks, first + ROWS))
+        for first in range(0, self.forwards, ROWS):
+            places = np.arange(first, min(self.forwards, first + ROWS))
             heat_HW = heat_HW + (yield Request(SoftMasks(self), Masked(image_CHW, target, places)))
-        return heat_HW / (self.masks * self.keep)
+        return heat_HW / (self.forwards * self.keep)
 
 
 class Masked(NamedTuple):
@@ -134,5 +134,5 @@ class SoftMasks:
 def _drawn(rise: Rise) -> tuple[Tensor, Any]:
     """Cells of every mask, and how far it is shifted, in cells."""
     rng = np.random.default_rng(rise.seed)
-    kept_MGG = rng.random((rise.masks, rise.grid, rise.grid)) < rise.keep
-    return torch.from_numpy(kept_MGG).float(), rng.random((rise.masks, 2))
+    kept_MGG = rng.random((rise.forwards, rise.grid, rise.grid)) < rise.keep
+    return torch.from_numpy(kept_MGG).float(), rng.random((rise.forwards, 2))

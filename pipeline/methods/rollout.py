@@ -33,7 +33,7 @@ class Rollout:
     searches = False
     objectives = OBJECTIVES
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """One forward."""
         return 1
 

@@ -30,7 +30,7 @@ class Saliency:
         if self.read not in ("logit", "probability"):
             raise UsageError(f"saliency.read={self.read!r}: use 'logit' or 'probability'")
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """One, with a backward."""
         return 1
 

@@ -47,7 +47,7 @@ class ShapleyMoxi:
         if self.rounds < 1:
             raise UsageError(f"rounds={self.rounds}: use at least 1")
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """2n a round: each player's coalition without and with it."""
         return 2 * n_players * self.rounds
 
@@ -62,7 +62,7 @@ class ShapleyMoxi:
             outputs = yield Coalitions(torch.cat([without_NN, with_NN]))
             without_N, with_N = outputs.value_C.double().split(n)
             total_N += with_N - without_N
-        return _result(total_N / self.rounds, self.forwards(n))
+        return _result(total_N / self.rounds, self.most_forwards(n))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class ShapleyPermutation:
                 "use an even number or antithetic=false"
             )
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """n - 1 a permutation."""
         return (n_players - 1) * self.permutations
 
@@ -107,7 +107,7 @@ class ShapleyPermutation:
             inner_C = (yield Coalitions(inner_CN)).value_C.double() if n > 1 else ends_E[:0]
             for walk_N, part_C in zip(walks, inner_C.chunk(len(walks)), strict=True):
                 total_N[walk_N] += torch.cat([empty, part_C, full]).diff()
-        return _result(total_N / self.permutations, self.forwards(n))
+        return _result(total_N / self.permutations, self.most_forwards(n))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class ShapleyExact:
     searches = False
     objectives = OBJECTIVES
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """2^n - 2. Raises UsageError, a ValueError, for more than 16 players."""
         if n_players > MAX_EXACT:
             raise UsageError(
@@ -133,7 +133,7 @@ class ShapleyExact:
         Raises UsageError, a ValueError, for more than 16 players.
         """
         n = game.n_players
-        evaluations = self.forwards(n)
+        evaluations = self.most_forwards(n)
         coalition_M = torch.arange(2**n)
         member_MN = (coalition_M[:, None] >> torch.arange(n)) & 1 == 1
         value_M = torch.empty(2**n, dtype=torch.float64)

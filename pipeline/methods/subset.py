@@ -58,7 +58,7 @@ class Subset:
         """The score says whose curve its search looks at."""
         return self.score.objectives
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """Of the score and the search."""
         once, per_set = self.score.forwards(n_players)
         return once + self.search.forwards(n_players, per_set, self._stop)

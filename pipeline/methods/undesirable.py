@@ -97,7 +97,7 @@ class Undesirable:
             if not 0 <= getattr(self, name) < inf:
                 raise UsageError(f"{name}={getattr(self, name)}: give 0 or more")
 
-    def forwards(self, n_players: int) -> int:
+    def most_forwards(self, n_players: int) -> int:
         """A forward a step, each with one backward; the plain image and the last mask besides."""
         return self.steps + 2
 

@@ -35,7 +35,7 @@ class Windowed:
         sets = sum(min(self.window, n_players - picked) for picked in steps)
         if self.prior is None:
             return per_set * (n_players + sets)
-        return self.prior.forwards(n_players) + per_set * sets
+        return self.prior.most_forwards(n_players) + per_set * sets
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Ask for the prior, then pick one player a step."""

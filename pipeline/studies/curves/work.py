@@ -72,7 +72,7 @@ class CurvesWork(Work):
         searched = {name: self.methods[name] for name, _ in new}
         total = 2 + (1 if new and not own else 0)
         total += self._prior_forwards if len(new) == len(wanted) else 0
-        total += sum(method.forwards(self.n_players) for method in searched.values())
+        total += sum(method.most_forwards(self.n_players) for method in searched.values())
         free = sum(own and self.methods[name].searches for name, _ in new)
         return total + (len(wanted) - free) * self.judge.forwards(self.n_players)
 
@@ -198,7 +198,7 @@ class CurvesWork(Work):
 
     @property
     def _prior_forwards(self) -> int:
-        return 0 if self._prior is None else self._prior.forwards(self.n_players)
+        return 0 if self._prior is None else self._prior.most_forwards(self.n_players)
 
     def _maskings(self, wanted: Wanted, known: Known) -> list[Masking]:
         """Those that are played with: the methods' own only where an order is still to be found."""

@@ -103,8 +103,8 @@ class MasksWork(Work):
         """Optimisation, masked looks, and the greedy control for masks of the usual area."""
         looks = 1 + len(self._drawn)
         greedy = raising(budget=round(USUAL_AREA * self.greedy_grid**2))
-        total = greedy.forwards(self.greedy_grid**2) if "greedy" in self.controls else 0
-        return total + 1 + sum(self.variants[name].forwards(0) + looks for name, _ in wanted)
+        total = greedy.most_forwards(self.greedy_grid**2) if "greedy" in self.controls else 0
+        return total + 1 + sum(self.variants[name].most_forwards(0) + looks for name, _ in wanted)
 
     def first_request(self) -> tuple[int, int]:
         """All masks of an image are asked for at once."""
@@ -185,7 +185,7 @@ class MasksWork(Work):
                 continue
             greedy = patches.get(facts[i]["area"], {})
             row = self.row(sample.shard, sample.key, name, trial) | facts[i] | reached[i] | greedy
-            spent = {"seconds": seconds / len(wanted), "evaluations": how.forwards(0)}
+            spent = {"seconds": seconds / len(wanted), "evaluations": how.most_forwards(0)}
             rows.append(row | spent | {"status": "ok"})
         return rows
 

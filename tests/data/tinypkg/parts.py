@@ -35,7 +35,7 @@ class InOrder:
     searches = False
     objectives = OBJECTIVES
 
-    def forwards(self, n_players):
+    def most_forwards(self, n_players):
         return 0
 
     def explain(self, game):
