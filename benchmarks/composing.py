@@ -47,7 +47,7 @@ def main() -> None:
 
     def task() -> Turn:
         regions_HW = Slico()(View(image_CHW, model.preprocessing))
-        arena = Arena(model, image_CHW, regions_HW, "")
+        arena = Arena(model, View(image_CHW, model.preprocessing), regions_HW, "")
         yield from arena.meet(Black(), None)
         game = yield from arena.open(Black())
         return (yield from arena.play(preset("methods", "smdl").explain(game), Black()))

@@ -28,6 +28,7 @@ from pipeline.game.arena import Arena
 from pipeline.game.sets import read_out
 from pipeline.masking.token_drop import TokenDrop
 from pipeline.models import PRECISIONS, Model
+from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.scores.target import TIES
 from pipeline.searches import first_best, joined
@@ -70,7 +71,9 @@ def prefix_of(step: int, n: int) -> Tensor:
 
 def search(model: Model, image_CHW: Tensor, objective: Objective, every: int):
     """An image's steps as a task for the engine; returns the picks."""
-    arena = Arena(model, image_CHW, PatchGrid(grid=14).cut(*model.input_hw), "")
+    arena = Arena(
+        model, View(image_CHW, model.preprocessing), PatchGrid(grid=14).cut(*model.input_hw), ""
+    )
     arena.classes = (0,)
     yield from arena.prepare(TokenDrop())
     sign = 1 if objective == "insertion" else -1

@@ -98,7 +98,7 @@ def explained(model, data: Shards, ref, players: Slico, method: Method) -> Turn:
     """An image's place and the numbers of COLUMNS."""
     image_CHW = model.transform(decode(data.read(ref).encoded))
     regions_HW = players(View(image_CHW, model.preprocessing))
-    arena = Arena(model, image_CHW, regions_HW, ref.key)
+    arena = Arena(model, View(image_CHW, model.preprocessing), regions_HW, ref.key)
     yield from arena.meet(Black(), None)
     game = yield from arena.open(Black())
     found, bill = yield from arena.play(method.explain(game), Black())

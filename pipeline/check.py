@@ -29,6 +29,7 @@ from pipeline.game.arena import Arena, Turn
 from pipeline.identity import name_of
 from pipeline.masking import Masking
 from pipeline.models import Model
+from pipeline.players import View
 from pipeline.report.text import ruled
 from pipeline.work import read_image
 
@@ -221,7 +222,7 @@ def _ends(report: Report, checked: Checked, maskings: Sequence[Masking], logits_
 def _played(model: Model, image_CHW: Tensor, masking: Masking) -> Turn[list[float]]:
     """Log-odds of the prediction with nothing and with everything visible."""
     one_HW = torch.zeros(model.input_hw, dtype=torch.long)
-    arena = Arena(model, image_CHW, one_HW, "")
+    arena = Arena(model, View(image_CHW, model.preprocessing), one_HW, "")
     yield from arena.meet(masking, None)
     return (yield from arena.open(masking)).ends.value_C.tolist()
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from pipeline import UsageError
 from pipeline.data import SampleRef
-from pipeline.engine import Engine
-from pipeline.game import Ask, Coalitions, Game
+from pipeline.engine import Engine, Reply
+from pipeline.game import Ask, Coalitions
 from pipeline.game.arena import Turn
 from pipeline.masking import Masking
-from pipeline.studies.curves.rehearsal import RandomAnswers, answered
+from pipeline.studies.curves.rehearsal import RandomAnswers, answered, made_up
 from pipeline.studies.curves.work import CurvesWork, Ready
 
 SIZES = (0.02, 0.25, 0.5, 0.75, 1.0)
@@ -97,35 +97,23 @@ def _rehearsal(work: CurvesWork, ready: Ready, name: str, cost: _Cost) -> Turn[N
     """Play a method and its judge on one image, coalitions answered at random."""
     at_random = RandomAnswers(work.model)
     arena = yield from work.arena(ready, {})
-    n_players = len(arena.share_N)
-    game = Game(
-        n_players=n_players,
-        key=ready.sample.key,
-        ends=at_random.ends(),
-        share_N=arena.share_N,
-        image_CHW=ready.view.image_CHW,
-        regions_HW=arena.regions_HW,
-    )
-    method = work.methods[name]
-    explanation = yield from _played(method.explain(game), cost.searched, cost, at_random)
+    game, method = made_up(arena, at_random), work.methods[name]
+
+    def play(coroutine: Generator[Ask, Any, Any], asked: Counter) -> Turn[Any]:
+        def told(ask: Ask, reply: Reply) -> Any:
+            if isinstance(ask, Coalitions):
+                asked.update(ask.coalitions_CN.float().mean(1).tolist())
+            cost.seconds += reply.seconds
+            return reply.answer
+
+        return (yield from answered(coroutine, game, at_random, told))
+
+    explanation = yield from play(method.explain(game), cost.searched)
     own = work.masking == work.curve_masking
     for objective, found in explanation.items():
         along = found if own else replace(found, path=None)
-        judge = work.judge.judge(along, objective, game)
-        row = yield from _played(judge, cost.judged, cost, at_random)
+        row = yield from play(work.judge.judge(along, objective, game), cost.judged)
         cost.bytes += _bytes(row | vars(found))
-
-
-def _played(
-    coroutine: Generator[Ask, Any, Any], asked: Counter, cost: _Cost, at_random: RandomAnswers
-) -> Turn[Any]:
-    def count(visible_CN: Tensor) -> None:
-        asked.update(visible_CN.float().mean(1).tolist())
-
-    def spend(seconds: float) -> None:
-        cost.seconds += seconds
-
-    return (yield from answered(coroutine, count, spend, at_random))
 
 
 def _bytes(row: Mapping[str, Any]) -> int:

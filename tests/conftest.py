@@ -13,6 +13,7 @@ from pipeline.game.arena import Arena
 from pipeline.masking import Shown
 from pipeline.methods.subset import Subset
 from pipeline.models.timm import TimmModel
+from pipeline.players import View
 from pipeline.scores.target import Target
 from pipeline.searches.greedy import Greedy
 
@@ -93,7 +94,7 @@ def moxi(objective: str, **stop) -> Subset:
 
 def prepared(model, masking, image_CHW, regions_HW):
     """What a masking makes of one image."""
-    arena = Arena(model, image_CHW, regions_HW, "")
+    arena = Arena(model, View(image_CHW, model.preprocessing), regions_HW, "")
     list(Engine(model).run([arena.prepare(masking)], in_flight=1))
     return arena._prepared[masking]
 

@@ -12,6 +12,7 @@ from pipeline.game.arena import Arena
 from pipeline.masking.adversarial import Adversarial
 from pipeline.masking.corruption import KINDS, Corruption
 from pipeline.models.timm import TimmModel
+from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
 
 CONFIGURED = ("gaussian_noise", "fog", "brightness", "motion_blur")
@@ -187,7 +188,7 @@ def test_images_attacked_together_are_those_attacked_alone_and_forwards_count(
     regions_HW = PatchGrid(grid=2).cut(160, 160)
 
     def filled(image_CHW):
-        arena = Arena(tiny_model, image_CHW, regions_HW, "")
+        arena = Arena(tiny_model, View(image_CHW, tiny_model.preprocessing), regions_HW, "")
         yield from arena.prepare(masking)
         return arena._prepared[masking].fill_CHW
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.data import Sample
 from pipeline.engine import Engine, Reply
-from pipeline.game import Coalitions, Outputs
+from pipeline.game import Coalitions, Elsewhere, Outputs
 from pipeline.game.arena import Arena
 from pipeline.judges.regions import Regions
 from pipeline.masking.blur import Blur
@@ -22,7 +22,7 @@ from pipeline.masking.zero import Zero
 from pipeline.methods.gradcam import GradCam
 from pipeline.methods.random import Random
 from pipeline.models.timm import TimmModel
-from pipeline.players import View
+from pipeline.players import View, blank
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.players.png import packed, unpacked
 from pipeline.studies.curves.work import CurvesWork
@@ -126,7 +126,7 @@ def test_curves_are_of_the_class_explained_whatever_is_predicted(tiny_model, tar
 
 
 def test_a_coroutine_s_bill_is_that_of_all_its_questions(tiny_model):
-    arena = Arena(tiny_model, torch.zeros(3, 160, 160), torch.zeros(160, 160).long(), "")
+    arena = Arena(tiny_model, blank(tiny_model.preprocessing), torch.zeros(160, 160).long(), "")
     list(Engine(tiny_model).run([arena.prepare(Zero())], in_flight=1))
 
     def coroutine():
@@ -239,7 +239,8 @@ def test_entropy_and_features_are_those_of_the_plain_model(masking, tiny_model, 
 
     def asks(seed: int, **reads):
         generator = torch.Generator().manual_seed(seed)
-        arena = Arena(model, torch.randn(3, *model.input_hw, generator=generator), regions_HW, "")
+        image_CHW = torch.randn(3, *model.input_hw, generator=generator)
+        arena = Arena(model, View(image_CHW, model.preprocessing), regions_HW, "")
         yield from arena.meet(masking, None)
 
         def coroutine():
@@ -257,8 +258,8 @@ def test_entropy_and_features_are_those_of_the_plain_model(masking, tiny_model, 
     found = list(engine.run(tasks, in_flight=3))
     for arena, outputs in found:
         with torch.inference_mode():
-            features_D = model.encode(arena.image_CHW[None])[0]
-            log_p_K = model.module(arena.image_CHW[None])[0].log_softmax(0)
+            features_D = model.encode(arena.view.image_CHW[None])[0]
+            log_p_K = model.module(arena.view.image_CHW[None])[0].log_softmax(0)
         if outputs.features_CD is not None:
             torch.testing.assert_close(outputs.features_CD[4], features_D, atol=1e-4, rtol=1e-4)
             with torch.inference_mode():
@@ -270,3 +271,37 @@ def test_entropy_and_features_are_those_of_the_plain_model(masking, tiny_model, 
             assert outputs.entropy_C.shape == (9,)
     reads = sorted((o.entropy_C is not None, o.features_CD is not None) for _, o in found)
     assert reads == [(False, False), (False, True), (True, True)]
+
+
+def test_a_coroutine_may_play_elsewhere(tiny_model):
+    """Other players, another masking: as if the image's own game were that one."""
+    size, images = tiny_model.input_hw, torch.randn(3, *tiny_model.input_hw)
+    view, coarse_HW = View(images, tiny_model.preprocessing), PatchGrid(grid=2).cut(*size)
+    one_CN = torch.tensor([[True, False, False, True]])
+
+    def asks(game):
+        shown = yield Coalitions(one_CN)
+        return game.n_players, game.target, shown.value_C, game.ends.value_C
+
+    def found(regions_HW, masking, ask=None):
+        def task():
+            arena = Arena(tiny_model, view, regions_HW, "")
+            yield from arena.meet(masking, 3)
+            game = yield from arena.open(masking)
+            played, bill = yield from arena.play(ask() if ask else asks(game), masking)
+            assert bill.tokens > 0
+            return played
+
+        (played,) = Engine(tiny_model).run([task()], in_flight=1)
+        return played
+
+    def visits(**where):
+        def ask():
+            return (yield Elsewhere(asks, **where))
+
+        return found(PatchGrid(grid=4).cut(*size), Zero(), ask)
+
+    own = found(coarse_HW, Blur())
+    there = visits(cut=lambda view: coarse_HW, masking=Blur())
+    assert own[:2] == there[:2] == (4, 3)
+    torch.testing.assert_close(own[2:], there[2:])

@@ -13,6 +13,7 @@ from pipeline.masking.zero import Zero
 from pipeline.methods.undesirable import Undesirable, optimise
 from pipeline.methods.undesirable_loss import Loss
 from pipeline.models.timm import TimmModel
+from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.studies.masks.programs import Look, Seen
 
@@ -31,7 +32,7 @@ def pictures() -> torch.Tensor:
 
 
 def search(model, image_CHW, masking, objective, key):
-    arena = Arena(model, image_CHW, PatchGrid(grid=7).cut(224, 224), key)
+    arena = Arena(model, View(image_CHW, model.preprocessing), PatchGrid(grid=7).cut(224, 224), key)
     yield from arena.meet(masking, 3)
     game = yield from arena.open(masking)
     found, _ = yield from arena.play(moxi(objective).explain(game), masking)

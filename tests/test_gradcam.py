@@ -6,6 +6,7 @@ from pipeline.game import Game, Outputs, drive
 from pipeline.methods.gradcam import GradCam, first_component
 from pipeline.methods.heatmaps import from_heatmap
 from pipeline.models.timm import TimmModel
+from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -162,7 +163,7 @@ def test_evaluations_count_the_forwards(tiny_model, aug_smooth, forwards):
         n_players=16,
         key="key",
         ends=Outputs.of((0,), empty, empty, empty[:, 0]),
-        image_CHW=image_CHW,
+        view=View(image_CHW, tiny_model.preprocessing),
         regions_HW=PatchGrid(grid=4).cut(160, 160),
     )
     found = drive(method.explain(game), lambda request: [heatmap_HW] * len(request.rows))

@@ -8,6 +8,7 @@ from pipeline.engine import Engine
 from pipeline.game.arena import Arena
 from pipeline.masking.token_drop import TokenDrop
 from pipeline.models.timm import TimmModel
+from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -127,7 +128,7 @@ def test_a_search_spends_the_tokens_that_its_rows_show(objective):
     n = grid(vit) ** 2
 
     def search():
-        arena = Arena(vit, image(vit), regions(vit), "")
+        arena = Arena(vit, View(image(vit), vit.preprocessing), regions(vit), "")
         yield from arena.meet(TokenDrop(), 0)
         game = yield from arena.open(TokenDrop())
         return (yield from arena.play(moxi(objective).explain(game), TokenDrop()))

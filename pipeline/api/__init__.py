@@ -124,7 +124,7 @@ def _explained(
     found: dict[int, dict[str, Any]] = {}
 
     def task(i: int) -> Task:
-        arena = Arena(loaded, images_CHW[i], regions[i], str(i))
+        arena = Arena(loaded, views[i], regions[i], str(i))
         first = hidden if prior is None else Zero()
         prediction, n_classes = yield from arena.meet(first, asked[i])
         if (asked[i] or 0) >= n_classes:

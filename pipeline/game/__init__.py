@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.engine import Request
+from pipeline.engine import Program, Request
+from pipeline.players import View
 
 Objective = Literal["insertion", "deletion"]
 OBJECTIVES: tuple[Objective, ...] = ("insertion", "deletion")
@@ -70,6 +71,26 @@ class Coalitions:
     def at(self, seat: Seat) -> Request:
         """Under the masking that is played with there."""
         return seat.request(self)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A question: what the coroutine `play` returns in another game of the same image.
+
+    `cut`: its players, of the view, None for those of the game that asks; `masking`: None for the
+    one that is played with there; `through`: makes another program of each that is asked, such as
+    one that runs a changed model. It has no rows of its own.
+    """
+
+    play: Callable[["Game"], "Play"]
+    cut: Callable[[View], Tensor] | None = None
+    masking: Any = None
+    through: Callable[[Program], Program] | None = None
+    sets = 0
+
+    def at(self, seat: Seat) -> Request:
+        """Only who plays the image's games can answer."""
+        raise TypeError("the game has no image that could be cut or shown otherwise")
 
 
 def as_asked(outputs: "Outputs", ask: Coalitions) -> "Outputs":
@@ -169,15 +190,15 @@ class Game:
     """One image's game under one masking.
 
     `ends` answers the empty and the full coalition, at no further cost. `share_N`: each player's
-    fraction of the pixels. `image_CHW` (normalised), `regions_HW` (the player of each pixel): the
-    image itself, where there is one.
+    fraction of the pixels. `view`, `regions_HW` (the player of each pixel): the image itself, where
+    there is one.
     """
 
     n_players: int
     key: str
     ends: Outputs
     share_N: Tensor = field(default_factory=lambda: torch.zeros(0))
-    image_CHW: Tensor | None = None
+    view: View | None = None
     regions_HW: Tensor | None = None
 
     @property

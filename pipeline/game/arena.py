@@ -1,18 +1,18 @@
 """Where one image's games are played: what its coroutines ask becomes requests to the engine."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.engine import Reply, Request
-from pipeline.game import TOP, Ask, Coalitions, Game, Outputs, Reads
+from pipeline.engine import Program, Reply, Request
+from pipeline.game import TOP, Ask, Coalitions, Elsewhere, Game, Outputs, Reads
 from pipeline.game.sets import Hands, SetGame
 from pipeline.masking import Masking
 from pipeline.models import Model
-from pipeline.players import fractions
+from pipeline.players import View, fractions
 
 T = TypeVar("T")
 Turn = Generator[Request, Reply, T]
@@ -34,13 +34,13 @@ class Arena:
     def __init__(
         self,
         model: Model,
-        image_CHW: Tensor,
+        view: View,
         regions_HW: Tensor,
         key: str,
         begun: dict[Masking, Any] | None = None,
     ):
         self.model = model
-        self.image_CHW = image_CHW
+        self.view = view
         self.regions_HW = regions_HW
         self.key = key
         self.share_N = fractions(regions_HW)
@@ -54,7 +54,7 @@ class Arena:
         if masking in self._prepared:
             return
         if masking not in self._begun:
-            self._begun[masking] = masking.begin(self.model, self.image_CHW, self.regions_HW)
+            self._begun[masking] = masking.begin(self.model, self.view.image_CHW, self.regions_HW)
         steps, reply = masking.prepare(self.model, self._begun.pop(masking)), None
         while True:
             try:
@@ -98,7 +98,7 @@ class Arena:
             key=self.key,
             ends=Outputs.cat([empty, self._full]),
             share_N=self.share_N,
-            image_CHW=self.image_CHW,
+            view=self.view,
             regions_HW=self.regions_HW,
         )
 
@@ -110,9 +110,12 @@ class Arena:
                 ask = coroutine.send(answer)
             except StopIteration as stop:
                 return stop.value, Bill(seconds, tokens)
-            reply = yield ask.at(seat)
-            answer = reply.answer
-            seconds, tokens = seconds + reply.seconds, tokens + reply.tokens
+            if isinstance(ask, Elsewhere):
+                answer, bill = yield from self._elsewhere(ask, masking)
+            else:
+                reply = yield ask.at(seat)
+                answer, bill = reply.answer, Bill(reply.seconds, reply.tokens)
+            seconds, tokens = seconds + bill.seconds, tokens + bill.tokens
 
     def length(self, masking: Masking, coalitions_CN: Tensor) -> Turn[int]:
         """Tokens of the longest of these rows."""
@@ -121,12 +124,35 @@ class Arena:
 
     def cut(self, regions_HW: Tensor) -> "Arena":
         """The same image, which has been met, with other players."""
-        arena = Arena(self.model, self.image_CHW, regions_HW, self.key)
+        arena = Arena(self.model, self.view, regions_HW, self.key)
         arena.classes, arena._full = self.classes, self._full
         return arena
 
+    def _elsewhere(self, ask: Elsewhere, masking: Masking) -> Turn[tuple[Any, Bill]]:
+        """Players cut here are cut on the engine's thread: what cuts them is known only now."""
+        arena = self.cut(self.regions_HW if ask.cut is None else ask.cut(self.view))
+        visit = arena._visit(ask, ask.masking or masking)
+        return (yield from (visit if ask.through is None else _through(visit, ask.through)))
+
+    def _visit(self, ask: Elsewhere, masking: Masking) -> Turn[tuple[Any, Bill]]:
+        if ask.through is not None:  # the whole image is another's as well
+            yield from self.meet(masking, self.classes[0])
+        game = yield from self.open(masking)
+        return (yield from self.play(ask.play(game), masking))
+
     def _seat(self, masking: Masking) -> "_Seat":
         return _Seat(SetGame(masking), self._prepared[masking], self.classes)
+
+
+def _through(visit: Turn[T], change: Callable[[Program], Program]) -> Turn[T]:
+    """The same, asking other programs."""
+    reply: Any = None
+    while True:
+        try:
+            request = visit.send(reply)
+        except StopIteration as stop:
+            return stop.value
+        reply = yield Request(change(request.program), request.rows)
 
 
 class _Seat(NamedTuple):

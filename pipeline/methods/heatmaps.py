@@ -69,8 +69,8 @@ def gradient_heat(method: GradientMethod, image_CHW: Tensor, target: int) -> Hea
 
 def by_heat(method: HeatMethod, game: Game) -> Coroutine:
     """Coroutine: order of the players by their mean heat, for every objective."""
-    assert game.image_CHW is not None and game.regions_HW is not None
-    heat_HW = yield from method.heat(game.image_CHW, game.target)
+    assert game.view is not None and game.regions_HW is not None
+    heat_HW = yield from method.heat(game.view.image_CHW, game.target)
     found = from_heatmap(heat_HW, game.regions_HW, method.most_forwards(game.n_players))
     return same_for_all(found, method.objectives)
 

@@ -5,7 +5,8 @@ computed, coalitions are answered at random; a few questions of each method and 
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,17 @@ from torch import Tensor
 
 from pipeline import UsageError
 from pipeline.components import one_line
-from pipeline.engine import Engine, Request
-from pipeline.game import Ask, Coalitions, Game, Objective, Outputs, as_asked, ends_of
+from pipeline.engine import Engine, Reply, Request
+from pipeline.game import (
+    Ask,
+    Coalitions,
+    Elsewhere,
+    Game,
+    Objective,
+    Outputs,
+    as_asked,
+    ends_of,
+)
 from pipeline.game.arena import Arena, Turn
 from pipeline.judges import Judge
 from pipeline.masking import Masking
@@ -23,6 +33,7 @@ from pipeline.methods import Attribution, Method
 from pipeline.methods.heatmaps import Heatmaps
 from pipeline.models import Model
 from pipeline.models.head import example
+from pipeline.players import View, fractions
 
 QUESTIONS = 4
 """What each method and judge may ask; the last question is left without an answer."""
@@ -42,8 +53,8 @@ def rehearse(
 
     `maskings` by the names of their settings; `prior`: the method whose heat cuts players.
     """
-    image_CHW = example(model.preprocessing["input_size"])[0]
-    arena = Arena(model, image_CHW, regions_HW, "")
+    view = View(example(model.preprocessing["input_size"])[0], model.preprocessing)
+    arena = Arena(model, view, regions_HW, "")
     engine = Engine(model)
     n_classes = 0
     for name, masking in maskings.items():
@@ -52,48 +63,62 @@ def rehearse(
     if isinstance(target, int) and target >= n_classes:
         raise UsageError(f"target={target}: the model has classes 0 to {n_classes - 1}")
     at_random = RandomAnswers(model)
+    game = made_up(arena, at_random)
     if prior is not None:
         with _named("players.prior"):
-            _run(engine, _few(prior.heat(image_CHW, 0), at_random))
-    game = Game(
-        n_players=len(arena.share_N),
-        key="",
-        ends=at_random.ends(),
-        share_N=arena.share_N,
-        image_CHW=image_CHW,
-        regions_HW=regions_HW,
-    )
+            _run(engine, _few(prior.heat(view.image_CHW, 0), game, at_random))
     for name, method in methods.items():
         with _named(f"methods.{name}"):
-            _run(engine, _few(method.explain(game), at_random))
+            _run(engine, _few(method.explain(game), game, at_random))
     anything = Attribution(order=list(range(game.n_players)), evaluations=0)
     objective: Objective = next(o for method in methods.values() for o in method.objectives)
     with _named("judge"):
-        _run(engine, _few(judge.judge(anything, objective, game), at_random))
+        _run(engine, _few(judge.judge(anything, objective, game), game, at_random))
+
+
+def made_up(arena: Arena, at_random: "RandomAnswers") -> Game:
+    """An image's game, its end points answered at random."""
+    return Game(
+        n_players=len(arena.share_N),
+        key=arena.key,
+        ends=at_random.ends(),
+        share_N=arena.share_N,
+        view=arena.view,
+        regions_HW=arena.regions_HW,
+    )
 
 
 def answered(
     coroutine: Generator[Ask, Any, Any],
-    asked: Callable[[Tensor], None],
-    spent: Callable[[float], None],
+    game: Game,
     at_random: "RandomAnswers",
+    told: Callable[[Ask, Any], Any] = lambda ask, reply: reply.answer,
 ) -> Turn[Any]:
-    """What a coroutine returns whose coalitions (C, N) are told to `asked` and answered at random;
-    what else it wants is computed, `spent` told the device seconds."""
+    """What a coroutine returns whose coalitions are answered at random, here and elsewhere; what
+    else it wants is computed. `told`: of each question and its reply, says what it is answered."""
     answer: Any = None
     while True:
         try:
             ask = coroutine.send(answer)
         except StopIteration as stop:
             return stop.value
-        if ask.sets:
+        if isinstance(ask, Elsewhere):
+            answer = yield from answered(ask.play(_elsewhere(game, ask)), game, at_random, told)
+        elif ask.sets:
             coalitions: Any = ask.at(_Nowhere())
-            asked(coalitions.coalitions_CN)
-            answer = at_random(coalitions)
+            answer = told(coalitions, Reply(at_random(coalitions), 0.0, 0))
         else:
-            reply = yield ask.at(_Nowhere())
-            answer = reply.answer
-            spent(reply.seconds)
+            request = ask.at(_Nowhere())
+            answer = told(ask, (yield request))
+
+
+def _elsewhere(game: Game, ask: Elsewhere) -> Game:
+    """A game of the same image with players of its own."""
+    if ask.cut is None or game.view is None:
+        return game
+    regions_HW = ask.cut(game.view)
+    share_N = fractions(regions_HW)
+    return replace(game, n_players=len(share_N), share_N=share_N, regions_HW=regions_HW)
 
 
 class RandomAnswers:
@@ -140,23 +165,27 @@ def _opened(arena: Arena, masking: Masking) -> Turn[int]:
     return n_classes
 
 
-def _few(coroutine: Generator[Ask, Any, Any], at_random: RandomAnswers) -> Turn[None]:
+class _EnoughError(Exception):
+    """Nothing more is asked."""
+
+
+def _few(coroutine: Generator[Ask, Any, Any], game: Game, at_random: RandomAnswers) -> Turn[None]:
     """The first questions of a coroutine. A heatmap is computed, then replaced by one that ranks
     every pixel: noise may have none."""
+    asked = 0
 
-    def questions() -> Generator[Ask, Any, None]:
-        answer: Any = None
-        for _ in range(QUESTIONS):
-            try:
-                ask = coroutine.send(answer)
-            except StopIteration:
-                return
-            answer = yield ask
-            if isinstance(ask, Request) and isinstance(ask.program, Heatmaps):
-                (heat_HW,) = answer
-                answer = [torch.arange(heat_HW.numel()).view(heat_HW.shape).float()]
+    def told(ask: Ask, reply: Reply) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == QUESTIONS:
+            raise _EnoughError
+        if isinstance(ask, Request) and isinstance(ask.program, Heatmaps):
+            (heat_HW,) = reply.answer
+            return [torch.arange(heat_HW.numel()).view(heat_HW.shape).float()]
+        return reply.answer
 
-    yield from answered(questions(), lambda coalitions_CN: None, lambda s: None, at_random)
+    with suppress(_EnoughError):
+        yield from answered(coroutine, game, at_random, told)
 
 
 @contextmanager

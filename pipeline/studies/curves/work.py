@@ -96,7 +96,7 @@ class CurvesWork(Work):
 
         def probe() -> Turn[int]:
             view = blank(self.model.preprocessing)
-            arena = Arena(self.model, view.image_CHW, self._blank_HW, "")
+            arena = Arena(self.model, view, self._blank_HW, "")
             one_CN = torch.zeros(1, self.n_players, dtype=torch.bool)
             one_CN[0, 0] = True
             return (yield from arena.length(self.masking, one_CN))
@@ -164,9 +164,9 @@ class CurvesWork(Work):
         """Where an image is played with; players with a prior are cut by its heat first."""
         sample, view = ready.sample, ready.view
         if ready.regions_HW is not None:
-            return Arena(self.model, view.image_CHW, ready.regions_HW, sample.key, ready.begun)
+            return Arena(self.model, view, ready.regions_HW, sample.key, ready.begun)
         one_HW = torch.zeros(self.model.input_hw, dtype=torch.long)
-        whole = Arena(self.model, view.image_CHW, one_HW, sample.key)
+        whole = Arena(self.model, view, one_HW, sample.key)
         yield from self._meet(whole, Zero(), sample, said)
         prior = self._prior.heat(view.image_CHW, whole.classes[0])
         heat_HW, _ = yield from whole.play(prior, Zero())

@@ -19,6 +19,7 @@ from pipeline.masking.pixels import gradient_tokens
 from pipeline.methods.subset import Subset
 from pipeline.methods.undesirable import Masks, Undesirable
 from pipeline.models.head import example
+from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.rows import Kind
 from pipeline.scores.target import Target
@@ -232,7 +233,8 @@ class MasksWork(Work):
     ) -> Turn[dict[float, Row]]:
         """For each area: what is left when about as much is hidden patch by patch."""
         regions_HW = PatchGrid(grid=self.greedy_grid).cut(*self.model.input_hw)
-        arena = Arena(self.model, image_CHW, regions_HW, sample.key)
+        view = View(image_CHW, self.model.preprocessing, sample)
+        arena = Arena(self.model, view, regions_HW, sample.key)
         budgets = {area: round(area * self.greedy_grid**2) for area in areas}
         blur = Blur(sigma=how.sigma, kernel=how.kernel)
         yield from arena.meet(blur, target)
