@@ -1,4 +1,4 @@
-"""From an order to a value for each player, and so to a map in which every pixel has one.
+"""From an order to a value for each player, and so to a map in which every pixel has one; heat.
 
 Ranks are n - k for the k-th pick, k from 0. Assigned values follow F along the order: players that
 change it early lie high, v_t = -sum_{s<=t} |F_s - F_{s-1}|, whatever the direction (submodular
@@ -6,9 +6,16 @@ subset selection, ICLR 2024, as its authors draw it since). Players that the ord
 strictly below all others.
 """
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+CELLS = 56
+"""Most cells a side of heat that is kept: of 224 pixels, 4 x 4 pixels each."""
 
 
 def ranks(order: Sequence[int], n_players: int) -> np.ndarray:
@@ -38,3 +45,30 @@ def both_ways(shown_G: np.ndarray, left_G: np.ndarray) -> np.ndarray:
     """F of a search that looks both ways, p(S) + 1 - p(V - S), from the probability with the picked
     players visible (the insertion curve), and with all others (the deletion curve)."""
     return np.asarray(shown_G, dtype=np.float64) + 1 - np.asarray(left_G, dtype=np.float64)
+
+
+def coarse(heat_HW: Tensor) -> Tensor:
+    """Heat that is kept with a row: means of cells, (h, w), at most CELLS a side, float32 of half
+    precision, in units of its largest magnitude. Judges see no other, so that a row is the same
+    whether its heat has just been computed or is read."""
+    height, width = heat_HW.shape
+    size = (min(CELLS, height), min(CELLS, width))
+    cells_hw = adaptive_avg_pool2d(heat_HW.double()[None], size)[0]
+    return (cells_hw / cells_hw.abs().max().clamp_min(1e-300)).half().float()
+
+
+def fine(heat_hw: Tensor, size: Sequence[int]) -> Tensor:
+    """Kept heat at every pixel, (H, W), bilinear."""
+    return interpolate(heat_hw[None, None], list(size), mode="bilinear", align_corners=False)[0, 0]
+
+
+def packed(heat_hw: Tensor) -> bytes:
+    """Kept heat as an .npy file, float16 (h, w)."""
+    buffer = io.BytesIO()
+    np.save(buffer, heat_hw.half().numpy())
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes) -> Tensor:
+    """What `packed` has made of it."""
+    return torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False)).float()

@@ -17,7 +17,9 @@ from pipeline.failures import told
 from pipeline.rows import RunDir, Storage
 
 SUBSETS = ("all", "correct", "wrong")
-LABELS = ("dataset", "model", "weights", "players", "masking", "curve_masking", "method")
+LABELS = (
+    *("dataset", "model", "weights", "players", "masking", "curve_masking", "judge", "method"),
+)
 """Columns that say in words what a fingerprint stands for."""
 
 
@@ -60,13 +62,17 @@ def failed(run: RunDir) -> str:
     return told(Counter(str(error) for error in errors), len(rows))
 
 
-def selected(run: RunDir, subset: str) -> pa.Table:
+def selected(run: RunDir, subset: str, without: Sequence[str] = ()) -> pa.Table:
     """Rows of a subset, by image, so that resamples draw the same ones whichever worker was first:
-    `all`, `correct` (the prediction is the label) or `wrong` (there is a label, and it is another).
+    `all`, `correct` (the prediction is the label) or `wrong` (there is a label, and it is another);
+    `without` columns that take much memory.
 
     Raises UsageError for a run, or a subset of it, without rows.
     """
-    rows = run.read().sort_by([(name, "ascending") for name in ("dataset", "shard", "key")])
+    columns = [name for name in run.kind.schema.names if name not in without]
+    rows = run.read(columns if without else None).sort_by(
+        [(name, "ascending") for name in ("dataset", "shard", "key")]
+    )
     if subset != "all":
         right = pc.equal(rows["prediction"], rows["label"])  # null without a label
         rows = rows.filter(right if subset == "correct" else pc.invert(right))

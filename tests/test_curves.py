@@ -3,7 +3,8 @@ import torch
 from conftest import table_game
 
 from pipeline.game import Outputs
-from pipeline.judges.regions import auc, coalitions, curve, flip, fractions
+from pipeline.judges.areas import auc
+from pipeline.judges.curves import coalitions, curve, flip, fractions
 
 
 def outputs(values_C) -> Outputs:

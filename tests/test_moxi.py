@@ -4,7 +4,7 @@ from conftest import moxi, table_game
 
 from pipeline import UsageError
 from pipeline.game import Outputs
-from pipeline.judges.regions import coalitions
+from pipeline.judges.curves import coalitions
 from pipeline.methods import play
 from pipeline.methods.interaction import interactions
 from pipeline.methods.moxi_minus import MoxiMinus

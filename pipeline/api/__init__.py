@@ -23,7 +23,7 @@ from pipeline.api.presets import chosen
 from pipeline.engine import Engine, Task
 from pipeline.game import OBJECTIVES, Game, Objective
 from pipeline.game.arena import Arena
-from pipeline.judges.regions import Regions
+from pipeline.judges import Judge
 from pipeline.masking import Masking
 from pipeline.masking.zero import Zero
 from pipeline.methods import Coroutine, Method, same_for_all
@@ -44,6 +44,7 @@ def explain(
     *,
     players: Players | None = None,
     masking: str | Masking = "zero",
+    by: str | Judge = "regions",
     transform: Callable[[Image.Image], Tensor] | None = None,
 ) -> Explained:
     """Explain images: which players carry the target, and how well the order does.
@@ -51,14 +52,15 @@ def explain(
     `model`: a name of conf/model or of timm, any classifier module, or a Model. `images`: a PIL
     image, several, or a tensor, normalised, (C, H, W) or (B, C, H, W). `target`: a class, one an
     image, or None for the prediction. `method`, `masking`: names of conf/methods and conf/masking,
-    or objects. `players`: instead of a `grid` of that many patches a side. `transform`: PIL image
-    to normalised tensor, for modules that do not say.
+    or objects. `players`: instead of a `grid` of that many patches a side. `by`: what judges, a
+    name of conf/judge or an object. `transform`: PIL image to normalised tensor, for modules that
+    do not say.
 
     Raises UsageError for what does not fit, ValueError for an image that cannot be explained.
     """
     found = chosen("methods", method)
     return _explained(
-        model, images, target, [found] * _count(images), grid, players, masking, transform
+        model, images, target, [found] * _count(images), grid, players, masking, by, transform
     )
 
 
@@ -71,6 +73,7 @@ def judge(
     *,
     players: Players | None = None,
     masking: str | Masking = "zero",
+    by: str | Judge = "regions",
     transform: Callable[[Image.Image], Tensor] | None = None,
 ) -> Explained:
     """Judge heat maps (B, H, W), one an image at the model's input size: players are ranked by
@@ -82,7 +85,7 @@ def judge(
     if len(maps) != _count(images):
         raise UsageError(f"attributions_BHW: {len(maps)} maps for {_count(images)} images")
     given = [_Given(heat_HW) for heat_HW in maps]
-    return _explained(model, images, target, given, grid, players, masking, transform)
+    return _explained(model, images, target, given, grid, players, masking, by, transform)
 
 
 class _Given:
@@ -110,12 +113,14 @@ def _explained(
     grid: int,
     players: Players | None,
     masking: Any,
+    by: Any,
     transform: Any,
 ) -> Explained:
     loaded = load(model, images, transform)
     images_CHW = tensors(images, loaded, transform)
     asked = targets(target, len(images_CHW))
     cut, hidden = players or PatchGrid(grid=grid), chosen("masking", masking)
+    judging: Judge = chosen("judge", by)
     views = [View(image_CHW, loaded.preprocessing) for image_CHW in images_CHW]
     prior: Any = getattr(cut, "prior", None)
     cutting = 0 if prior is None else prior.most_forwards(1)
@@ -141,7 +146,8 @@ def _explained(
         }
         curves: dict[Objective, Curve] = {}
         for objective, attribution in explanation.items():
-            row, _ = yield from arena.play(Regions().judge(attribution, objective, game), hidden)
+            known = replace(attribution, method=methods[i])
+            row, _ = yield from arena.play(judging.judge(known, objective, game), hidden)
             curves[objective] = Curve(**row)
         found[i] = {"prediction": prediction, "target": game.target, "curves": curves}
         found[i]["found"] = explanation

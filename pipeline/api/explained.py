@@ -1,8 +1,9 @@
 """What `explain` and `judge` return: orders, curves, areas, and a picture of them."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import matplotlib
@@ -20,15 +21,20 @@ HEAT = matplotlib.colormaps["turbo"]
 @dataclass(frozen=True, kw_only=True)
 class Curve:
     """Of one image: arrays over the G points of the curve. `auc_*`: trapezoids over `fraction`;
-    `flip`: first k at which the target becomes (insertion) or stops being the prediction."""
+    `flip`: first k at which the target becomes (insertion) or stops being the prediction. `value`
+    of `measure`: what the judge says in one number; of one that plays no curve the rest is empty.
+    """
 
-    fraction: np.ndarray
-    probability: np.ndarray
-    log_odds: np.ndarray
-    top1: np.ndarray
-    auc_probability: float
-    auc_top1: float
-    flip: int | None
+    measure: str
+    value: float
+    fraction: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    probability: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    log_odds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    top1: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    auc_probability: float = math.nan
+    auc_top1: float = math.nan
+    flip: int | None = None
+    curve_masking: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +106,8 @@ class Explained:
             for axes in (photo, over):
                 axes.set_axis_off()
             for objective, curve in self.curves[i].items():
-                label = f"{objective}, AUC {curve.auc_probability:.3f}"
+                label = f"{objective}, {curve.measure} {curve.value:.3f}"
+                label = label.replace("auc_probability", "AUC")
                 plot.plot(curve.fraction, curve.probability, lw=1.8, label=label)
             plot.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="fraction of pixels")
             plot.set_title("probability of the target")

@@ -104,21 +104,25 @@ class Shards:
             held = [key in keys for key in index.keys.to_pylist()]
             yield index, np.flatnonzero(np.array(held, dtype=bool))
 
-    def read(self, ref: SampleRef, members: Sequence[str] = ()) -> Sample:
-        """Bytes and label of one sample, and those of `members` (extensions) that it has.
+    def read(
+        self, ref: SampleRef, members: Sequence[str] = (), beside: Sequence[str] = ()
+    ) -> Sample:
+        """Bytes and label of one sample, and those of `members` (extensions) that it has; those of
+        `beside` too, but they are not part of the sample's `content`.
 
         Raises ValueError with the reason when the sample has no image or a malformed label;
         Unreadable when the storage fails for longer than some 30 seconds.
         """
         if ref.error:
             raise ValueError(ref.error)
-        kinds = set(IMAGE_EXTENSIONS) - set(members)
+        kinds = set(IMAGE_EXTENSIONS) - {*members, *beside}
         image = next((e for e in ref.members if e in kinds), None)
         if image is None:
             held = ", ".join(ref.members) or "nothing"
             raise ValueError(f"sample has no image member (it holds {held})")
         member = self.label.partition(".")[0]
-        wanted = [name for name in dict.fromkeys((image, member, *members)) if name in ref.members]
+        names = dict.fromkeys((image, member, *members, *beside))
+        wanted = [name for name in names if name in ref.members]
         parts = read_members(ref.url, [ref.members[name] for name in wanted])
         found = dict(zip(wanted, parts, strict=True))
         encoded, raw = found[image], found.get(member)
@@ -126,9 +130,10 @@ class Shards:
         content = hashlib.blake2b(len(encoded).to_bytes(8, "big"), digest_size=8)
         for part in (encoded, raw or b""):
             content.update(part)
-        others = {name: found[name] for name in members if name in found}
-        for name, part in others.items():
-            content.update(f"{name} {len(part)} ".encode() + part)
+        others = {name: found[name] for name in (*members, *beside) if name in found}
+        for name in dict.fromkeys(members):
+            if name in others:
+                content.update(f"{name} {len(others[name])} ".encode() + others[name])
         return Sample(
             shard=ref.shard,
             key=ref.key,

@@ -23,7 +23,9 @@ class Attribution:
     `scores_N`: importance per player. `path`: outputs along the own order under the game's masking,
     after each pick, where the search has seen them. `singles_N`: v with each single player visible
     (insertion) or hidden (deletion). `pairs`: an interaction for each pair i < j, row by row.
-    `details`: what this method alone knows, JSON-like. `evaluations`: forwards spent.
+    `heat_hw`: importance per cell of the image, see `pipeline.maps.coarse`, where the method looks
+    at pixels. `details`: what this method alone knows, JSON-like. `evaluations`: forwards spent.
+    `method`: who found it, known to whoever judges it.
     """
 
     order: list[int]
@@ -32,7 +34,9 @@ class Attribution:
     path: Outputs | None = None
     singles_N: Tensor | None = None
     pairs: Tensor | None = None
+    heat_hw: Tensor | None = None
     details: dict[str, Any] | None = None
+    method: "Method | None" = None
 
 
 Explanation = dict[Objective, Attribution]

@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.engine import Listed, PerRow, Request, Spent
 from pipeline.engine.device import to_device, to_host
 from pipeline.game import Game
+from pipeline.maps import coarse
 from pipeline.masking.pixels import gradient_tokens
 from pipeline.methods import Attribution, Coroutine, Method, rank, same_for_all
 from pipeline.models import Model
@@ -83,4 +84,6 @@ def from_heatmap(heat_HW: Tensor, regions_HW: Tensor, evaluations: int) -> Attri
         raise ValueError(f"the heatmap is constant ({float(heat_HW.max()):g}): it ranks nothing")
     regions_P = regions_HW.flatten()
     scores_N = regions_P.bincount(heat_HW.flatten().double()) / regions_P.bincount()
-    return Attribution(order=rank(scores_N), scores_N=scores_N, evaluations=evaluations)
+    return Attribution(
+        order=rank(scores_N), scores_N=scores_N, heat_hw=coarse(heat_HW), evaluations=evaluations
+    )

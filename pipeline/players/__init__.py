@@ -68,8 +68,12 @@ def blank(preprocessing: Mapping[str, Any]) -> View:
     return View(torch.zeros(preprocessing["input_size"]), preprocessing, blank=True)
 
 
+def cells(grid: int, height: int, width: int) -> Tensor:
+    """Regions (H, W) of a grid that need not divide the image: some cells have a pixel more."""
+    row_H, column_W = torch.arange(height) * grid // height, torch.arange(width) * grid // width
+    return numbered(row_H[:, None] * grid + column_W)
+
+
 def stand_in(view: View) -> Tensor:
     """Regions (H, W) of a blank view for players that need a real image: 7 x 7, or a few less."""
-    height, width = view.image_CHW.shape[-2:]
-    row_H, column_W = torch.arange(height) * 7 // height, torch.arange(width) * 7 // width
-    return numbered(row_H[:, None] * 7 + column_W)
+    return cells(7, *view.image_CHW.shape[-2:])

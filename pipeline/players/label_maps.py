@@ -105,15 +105,17 @@ class LabelMaps:
 
 def follow(labels_HW: Tensor, preprocessing: Mapping[str, Any]) -> Tensor:
     """Regions (h, w) of a map (H, W) of an image, resized and cropped as the model's input is. What
-    that adds around the image is a region of its own, the first.
+    that adds around the image is a region of its own, the first."""
+    return numbered(followed(numbered(labels_HW) + 1, preprocessing))
 
-    The map takes the image's way as a picture whose colours are numbers.
-    """
-    code_HW1 = numbered(labels_HW)[..., None] + 1  # 0, black, is what is added
-    colours_HWC = (code_HW1 >> torch.tensor([16, 8, 0]) & 255).byte().numpy()
+
+def followed(code_HW: Tensor, preprocessing: Mapping[str, Any]) -> Tensor:
+    """Numbers (H, W) of 24 bits, resized and cropped as the model's input is, nearest neighbour;
+    what that adds is 0. They take the image's way as a picture whose colours are numbers."""
+    colours_HWC = (code_HW[..., None] >> torch.tensor([16, 8, 0]) & 255).byte().numpy()
     plain = {"interpolation": "nearest", "mean": (0, 0, 0), "std": (1, 1, 1)}
     colours_Chw = transform({**preprocessing, **plain})(Image.fromarray(colours_HWC))
-    return numbered(_number((colours_Chw * 255).round().long().permute(1, 2, 0)))
+    return _number((colours_Chw * 255).round().long().permute(1, 2, 0))
 
 
 def _number(colours_HWC: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ HEADS = {
     "players": "players",
     "masking": "masking",
     "curve_masking": "judged under",
+    "judge": "judge",
 }
 """Labels that titles may need besides the method, as tables call them."""
-FIRST = ("players", "masking", "curve_masking", "model", "target")
+FIRST = ("players", "masking", "curve_masking", "judge", "model", "target")
 ELSEWHERE = (
     *(*FIRST, "methods", "engine", "dataset", "names", "out", "cluster", "tracking", "published"),
 )

@@ -42,6 +42,7 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> CurvesWork:
             "players": name_of(players),
             "masking": name_of(masking),
             "curve_masking": name_of(curve_masking),
+            "judge": name_of(judge),
         },
         fingerprints=prints,
         order_fingerprints=orders,

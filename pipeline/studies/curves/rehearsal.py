@@ -70,8 +70,9 @@ def rehearse(
     for name, method in methods.items():
         with _named(f"methods.{name}"):
             _run(engine, _few(method.explain(game), game, at_random))
-    anything = Attribution(order=list(range(game.n_players)), evaluations=0)
-    objective: Objective = next(o for method in methods.values() for o in method.objectives)
+    method = next(iter(methods.values()))
+    anything = Attribution(order=list(range(game.n_players)), evaluations=0, method=method)
+    objective: Objective = next(iter(method.objectives))
     with _named("judge"):
         _run(engine, _few(judge.judge(anything, objective, game), game, at_random))
 

@@ -29,12 +29,16 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("status", pa.string()),
         ("error", pa.string()),
+        ("heat", pa.binary()),
+        ("judge", pa.string()),
+        ("measure", pa.string()),
+        ("value", pa.float64()),
     ]
 )
 CURVES = Kind("curves", "results", SCHEMA, "objective", "jobs.evaluate")
 """Orders and their insertion and deletion curves."""
 ORDER_COLUMNS = (
     *("n_players", "order", "scores", "interaction", "pairs", "details", "evaluations"),
-    *("tokens", "seconds"),
+    *("tokens", "seconds", "heat"),
 )
 """Columns that hold an order; the others, its judgement."""

@@ -16,6 +16,8 @@ from pipeline.studies.curves.published import beside, published
 from pipeline.studies.names import names
 
 AUCS = ("auc_probability", "auc_top1")
+OF_CURVE = "auc_probability"
+"""What a judge measures that says nothing else."""
 MEANS = ("flip", "evaluations", "seconds")
 CURVES = ("probability", "top1")
 
@@ -48,7 +50,7 @@ def aggregate(run: RunDir, settings: Mapping[str, Any]) -> Aggregate:
 
     Raises UsageError for a run without rows to stand on.
     """
-    rows = selected(run, settings["subset"])
+    rows = selected(run, settings["subset"], without=["heat"])
     groups = grouped(rows, "objective")
     order = (*LABELS, "objective", "fingerprint")
     groups.sort(key=lambda group: tuple(str(group.key.get(column)) for column in order))
@@ -77,6 +79,7 @@ def on_grid(rows: pa.Table, column: str, grid_G: np.ndarray) -> np.ndarray:
 
 def _statistics(group: Rows, name: Name, settings: Mapping[str, Any]) -> Group:
     good = group.rows.filter(pc.equal(group.rows["status"], "ok"))
+    curved = good.filter(pc.is_valid(good["fraction"]))
     grid_G = np.linspace(0, 1, settings["grid"])
     summary: dict[str, Any] = {"title": name.title} | group.key
     summary |= {
@@ -84,8 +87,10 @@ def _statistics(group: Rows, name: Name, settings: Mapping[str, Any]) -> Group:
         "n": len(good),
         "failed": len(group.rows) - len(good),
     }
-    values = {auc: good[auc].to_numpy() for auc in AUCS}
-    if group.key["objective"] == "insertion":
+    summary["measure"] = next(iter(pc.unique(good["measure"].drop_null()).to_pylist()), OF_CURVE)
+    values = {auc: _floats(good[auc]) for auc in AUCS}
+    values["value"] = _floats(pc.coalesce(good["value"], good[OF_CURVE]))
+    if group.key["objective"] == "insertion" and len(curved) == len(good):
         highest_nP, missed_P = highest(good)
         for j, budget in enumerate(BUDGETS):
             values[f"highest_{budget}"] = highest_nP[:, j]
@@ -98,17 +103,25 @@ def _statistics(group: Rows, name: Name, settings: Mapping[str, Any]) -> Group:
     resample = {k: settings[k] for k in ("resamples", "seed", "confidence")}
     bounds = intervals(np.stack(list(values.values()), 1), **resample)
     for (column, values_n), low, high in zip(values.items(), *bounds, strict=True):
-        summary |= {column: float(values_n.mean())}
+        summary |= {column: float(values_n.mean())}  # NaN of what the judge does not measure
         summary |= {f"{column}_low": float(low), f"{column}_high": float(high)}
     summary |= {column: _mean(good[column]) for column in MEANS}
     labelled = good.filter(pc.is_valid(good["label"]))
     summary["accuracy"] = _mean(pc.equal(labelled["label"], labelled["prediction"]))
     curves = {}
     for column in CURVES:
+        if len(curved) < len(good):
+            curves[column] = Band.nothing(len(grid_G))
+            continue
         values_nG = on_grid(good, column, grid_G)
         low_G, high_G = intervals(values_nG, **resample)
         curves[column] = Band(mean_G=values_nG.mean(0), low_G=low_G, high_G=high_G)
     return Group(summary=summary, name=name, fraction_G=grid_G, curves=curves)
+
+
+def _floats(values: pa.ChunkedArray) -> np.ndarray:
+    """NaN for null."""
+    return pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def _mean(values: pa.ChunkedArray) -> float:

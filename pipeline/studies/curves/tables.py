@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from pipeline.game import OBJECTIVES
 from pipeline.report.text import counted, interval, number, ruled
 from pipeline.studies.curves.highest import BUDGETS, explains_mistakes
-from pipeline.studies.curves.statistics import Aggregate
+from pipeline.studies.curves.statistics import OF_CURVE, Aggregate
 from pipeline.studies.names import HEADS, varied
 
 Summary = Mapping[str, Any]
@@ -20,11 +20,14 @@ class Table(NamedTuple):
 
 
 def areas(summaries: Sequence[Summary]) -> Table:
-    """A line a method and objective; what a paper prints stands beside its area."""
+    """A line a method and objective; what a paper prints stands beside its area, what a judge
+    measures besides areas of probability has columns of its own."""
     columns, printed = varied(summaries), _printed(summaries)
+    others = any(s["measure"] != OF_CURVE for s in summaries)
     heads = [
-        *("method", *(HEADS[column] for column in columns), "objective", "AUC probability"),
-        *(["published"] if printed else []),
+        *("method", *(HEADS[column] for column in columns), "objective"),
+        *(["measure", "value"] if others else []),
+        *("AUC probability", *(["published"] if printed else [])),
         *("AUC top-1", "players to flip", "forwards", "device s", "images"),
     ]
     rows = []
@@ -34,7 +37,9 @@ def areas(summaries: Sequence[Summary]) -> Table:
             [
                 s["title"],
                 *(f"{s[column]}{own.get(column, '')}" for column in columns),
-                *(s["objective"], interval(s, "auc_probability")),
+                s["objective"],
+                *([s["measure"], interval(s, "value")] if others else []),
+                interval(s, "auc_probability"),
                 *([_beside(s, "auc_probability")] if printed else []),
                 *(interval(s, "auc_top1"), number(s["flip"], ".1f")),
                 *(number(s["evaluations"], ",.0f"), number(s["seconds"], ".2f"), counted(s)),
@@ -43,22 +48,32 @@ def areas(summaries: Sequence[Summary]) -> Table:
     return Table(heads, rows)
 
 
+def measures(summaries: Sequence[Summary]) -> dict[str, Table]:
+    """A table of `both` for each measure."""
+    found: dict[str, list[Summary]] = {}
+    for s in summaries:
+        found.setdefault(s["measure"], []).append(s)
+    return {measure: both(mine) for measure, mine in found.items()}
+
+
 def both(summaries: Sequence[Summary]) -> Table:
-    """A line a method, both objectives beside each other."""
+    """A line a method, both objectives of one measure beside each other."""
+    measure = summaries[0]["measure"]
+    said = "AUC" if measure == OF_CURVE else measure
     lines: dict[str, dict[str, Summary]] = {}
     for s in summaries:
         lines.setdefault(s["fingerprint"], {})[s["objective"]] = s
     printed = {o: _printed([s for s in summaries if s["objective"] == o]) for o in OBJECTIVES}
     heads = ["method"]
     for objective in OBJECTIVES:
-        heads += [f"{objective} AUC", *(["published"] if printed[objective] else [])]
+        heads += [f"{objective} {said}", *(["published"] if printed[objective] else [])]
     rows = []
     for line in lines.values():
         s, *_ = line.values()
         cells = [s["title"]]
         for objective in OBJECTIVES:
             mine = line.get(objective)
-            cells.append(interval(mine, "auc_probability") if mine else "-")
+            cells.append(interval(mine, "value") if mine else "-")
             if printed[objective]:
                 cells.append(_beside(mine, "auc_probability") if mine else "-")
         rows.append([*cells, number(s["evaluations"], ",.0f"), counted(s)])
@@ -68,7 +83,7 @@ def both(summaries: Sequence[Summary]) -> Table:
 def confidence(found: Aggregate) -> Table | None:
     """Highest confidence within each budget, where there are mistakes to explain: images without a
     step inside are told, and what a paper prints is a line of its own."""
-    summaries = [g.summary for g in found.groups if g.summary["objective"] == "insertion"]
+    summaries = [g.summary for g in found.groups if "highest_100" in g.summary]
     mistakes = explains_mistakes(found.rows) or any(s["subset"] == "wrong" for s in summaries)
     if not mistakes or not summaries:
         return None
@@ -98,7 +113,7 @@ def sources(summaries: Sequence[Summary]) -> str:
 def text(found: Aggregate) -> str:
     """All of it for the terminal."""
     summaries = [group.summary for group in found.groups]
-    said = [ruled(*both(summaries))]
+    said = [ruled(*table) for table in measures(summaries).values()]
     if table := confidence(found):
         said.append(f"highest confidence within so much of the area\n{ruled(*table)}")
     if where := sources(summaries):

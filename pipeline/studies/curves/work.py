@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline import maps
 from pipeline.data import Sample, SampleRef
 from pipeline.engine import Engine, Task
 from pipeline.game import Game, Objective
@@ -43,7 +44,7 @@ class Ready(NamedTuple):
 class CurvesWork(Work):
     """Methods and how they are judged; facets are objectives.
 
-    `names`: what the rows call model, weights, players, masking and curve_masking.
+    `names`: what the rows call model, weights, players, masking, curve_masking and judge.
     """
 
     kind: ClassVar[Kind] = CURVES
@@ -74,6 +75,8 @@ class CurvesWork(Work):
         total += self._prior_forwards if len(new) == len(wanted) else 0
         total += sum(method.most_forwards(self.n_players) for method in searched.values())
         free = sum(own and self.methods[name].searches for name, _ in new)
+        if getattr(self.judge, "explains_again", False):
+            total += sum(self.methods[name].most_forwards(self.n_players) for name, _ in wanted)
         return total + (len(wanted) - free) * self.judge.forwards(self.n_players)
 
     def check(self) -> None:
@@ -105,9 +108,10 @@ class CurvesWork(Work):
         return max(1, self.n_players // 2), tokens
 
     def sample(self, ref: SampleRef) -> Sample:
-        """With the members that the players are cut by."""
-        members = getattr(self.players, "members", ())
-        return self.data.read(ref, members) if members else self.data.read(ref)
+        """With the members that the players are cut by, and those that the judge looks into, of
+        which no order knows."""
+        cut_by, judged_by = (getattr(part, "members", ()) for part in (self.players, self.judge))
+        return self.data.read(ref, cut_by, judged_by)
 
     def read(self, ref: SampleRef, wanted: Wanted, known: Known) -> Ready:
         """Decode, cut, and begin the maskings that will be played with."""
@@ -153,7 +157,7 @@ class CurvesWork(Work):
                 try:
                     if objective not in found:
                         raise problem or ValueError(f"{name} found no order for {objective}")
-                    row = yield from self._judged(arena, games, objective, *found[objective])
+                    row = yield from self._judged(arena, games, name, objective, *found[objective])
                 except Exception as error:
                     rows += self.failures(*place, [(name, objective)], error)
                 else:
@@ -232,6 +236,7 @@ class CurvesWork(Work):
         self,
         arena: Arena,
         games: dict[Masking, Game],
+        name: str,
         objective: Objective,
         found: Attribution,
         order_row: Row,
@@ -239,7 +244,7 @@ class CurvesWork(Work):
         """All columns of an order and its judgement."""
         own = self.curve_masking == self.masking
         game = games[self.curve_masking]
-        along = found if own else replace(found, path=None)
+        along = replace(found, path=found.path if own else None, method=self.methods[name])
         judged, _ = yield from arena.play(
             self.judge.judge(along, objective, game), self.curve_masking
         )
@@ -264,6 +269,7 @@ def _order_row(found: Attribution, bill: Bill, cutting: int) -> Row:
         "interaction": None,
         "pairs": None if found.pairs is None else found.pairs.float().numpy(),
         "details": None if found.details is None else json.dumps(found.details),
+        "heat": None if found.heat_hw is None else maps.packed(found.heat_hw),
         "evaluations": found.evaluations + cutting,
         "tokens": bill.tokens,
         "seconds": bill.seconds,
@@ -272,5 +278,10 @@ def _order_row(found: Attribution, bill: Bill, cutting: int) -> Row:
 
 def _remembered(row: Row) -> tuple[Attribution, Row]:
     """An order of an earlier row."""
-    found = Attribution(order=list(row["order"]), evaluations=row["evaluations"])
+    found = Attribution(
+        order=list(row["order"]),
+        evaluations=row["evaluations"],
+        scores_N=None if row["scores"] is None else torch.tensor(row["scores"]),
+        heat_hw=None if row["heat"] is None else maps.unpacked(row["heat"]),
+    )
     return found, {name: row[name] for name in ORDER_COLUMNS}
