@@ -48,7 +48,7 @@ def work(model, **changes) -> CurvesWork:
     } | changes
     prints = {name: name for name in settings["methods"]}
     return CurvesWork(
-        data=SimpleNamespace(name="toy", exif=False, read=lambda sample: sample),  # type: ignore
+        data=SimpleNamespace(name="toy", exif=False, read=lambda sample, *_: sample),  # type: ignore
         model=model,
         judge=Regions(),
         names={},
