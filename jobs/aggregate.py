@@ -1,4 +1,4 @@
-"""Turn the rows of a run into summary.parquet, summary.csv, a W&B run and report/index.html.
+"""Turn the rows of a run into summary.parquet, summary.csv, tables/, a W&B run and a report.
 
 python -m jobs.aggregate out=runs/pets tracking=online
 """
@@ -40,6 +40,9 @@ def main(settings: dict[str, Any]) -> None:
     found = studies.findings(settings)
     for one in found:
         statistics.save(run, one.name, one.summary)
+        for name, table in one.tables.items():
+            for extension, content in table.files().items():
+                run.write(run.path(f"tables/{name}.{extension}"), content.encode())
     notes = [note for one in found if (note := statistics.failed(one.run))]
     sections = [one.section(settings["gallery"]) for one in found]
     place = page.write(run, sections, confidence=settings["confidence"], notes=notes)

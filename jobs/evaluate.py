@@ -39,6 +39,7 @@ class EvaluateConfig:
     lock: LockConfig = field(default_factory=LockConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     published: dict[str, Any] = field(default_factory=dict)
+    table: Any = None
     plugins: list[str] = field(default_factory=list)
 
 

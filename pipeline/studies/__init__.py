@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline import UsageError
 from pipeline.report import Section
+from pipeline.report.tables import Table
 from pipeline.rows import Kind, RunDir
 from pipeline.statistics import Band
 from pipeline.work import Work
@@ -33,14 +34,15 @@ class Chart:
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """What a study found in a run, as everything else takes it: rows of <out>/<name>.parquet, a
-    table for the terminal, a section of the report with so many photographs, charts and numbers to
-    track."""
+    table for the terminal, tables for <out>/tables by name, a section of the report with so many
+    photographs, charts and numbers to track."""
 
     run: RunDir
     name: str
     summary: Sequence[Mapping[str, Any]]
     table: str
     section: Callable[[int], Section]
+    tables: Mapping[str, Table] = field(default_factory=dict)
     charts: Sequence[Chart] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
 

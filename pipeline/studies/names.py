@@ -24,7 +24,18 @@ HEADS = {
 """Labels that titles may need besides the method, as tables call them."""
 FIRST = ("players", "masking", "curve_masking", "judge", "model", "target")
 ELSEWHERE = (
-    *(*FIRST, "methods", "engine", "dataset", "names", "out", "cluster", "tracking", "published"),
+    *(
+        *FIRST,
+        "methods",
+        "engine",
+        "dataset",
+        "names",
+        "out",
+        "cluster",
+        "tracking",
+        "published",
+        "table",
+    ),
 )
 """Settings that are asked for by name, or that do not say how rows were made."""
 

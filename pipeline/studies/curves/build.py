@@ -6,7 +6,7 @@ from typing import Any
 from pipeline import UsageError
 from pipeline.build import explained, methods, part, target
 from pipeline.identity import content, fingerprint, name_of
-from pipeline.studies.curves import published
+from pipeline.studies.curves import paper, published
 from pipeline.studies.curves.work import CurvesWork
 
 
@@ -16,6 +16,7 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> CurvesWork:
     Raises UsageError for whatever does not fit together.
     """
     published.check(settings.get("published", {}))
+    paper.check(settings.get("table"), list(settings["methods"]))
     model, data, shared = explained(settings, device)
     players, masking, curve_masking, judge = (
         part(settings, role) for role in ("players", "masking", "curve_masking", "judge")

@@ -11,13 +11,13 @@ from pipeline.studies.curves.highest import BUDGETS
 
 NUMBERS = {"insertion": 1, "deletion": 1, "highest": len(BUDGETS)}
 """What an entry may state beside its `source`: areas of both curves, highest confidence within each
-budget."""
+budget; and as `cells` numbers by the heads of a `table`."""
 
 
 def check(given: Mapping[str, Any]) -> None:
     """Raise UsageError for what the setting cannot hold, entries by method."""
     for method, entry in given.items():
-        if not isinstance(entry, Mapping) or not set(entry) <= {*NUMBERS, "source"}:
+        if not isinstance(entry, Mapping) or not set(entry) <= {*NUMBERS, "source", "cells"}:
             names = ", ".join((*NUMBERS, "source"))
             raise UsageError(f"published.{method}={entry}: give some of {names}")
         for name, count in NUMBERS.items():
@@ -26,6 +26,9 @@ def check(given: Mapping[str, Any]) -> None:
             if len(numbers) != count or not all(map(_is_share, numbers)):
                 said = "a number" if count == 1 else f"{count} numbers"
                 raise UsageError(f"published.{method}.{name}={value}: give {said} from 0 to 1")
+        for head, value in entry.get("cells", {}).items():
+            if not isinstance(value, int | float):
+                raise UsageError(f"published.{method}.cells.{head}={value!r}: give a number")
 
 
 def published(provenance: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -35,6 +35,7 @@ def section(run: RunDir, found: Aggregate, plugins: Sequence[str], gallery: int)
         figures=[_curves(groups, objective) for objective in OBJECTIVES],
         areas=areas(summaries),
         confidence=confidence(found),
+        papers=found.papers,
         published=sources(summaries),
         exhibits=list(pictures.exhibits(found.rows, gallery, tiles)),
     )

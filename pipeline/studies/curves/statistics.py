@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.report import Name
+from pipeline.report.tables import Table
 from pipeline.rows import RunDir
 from pipeline.statistics import LABELS, Band, Rows, grouped, intervals, selected
+from pipeline.studies.curves import paper
 from pipeline.studies.curves.highest import BUDGETS, highest
 from pipeline.studies.curves.published import beside, published
 from pipeline.studies.names import names
@@ -38,11 +40,12 @@ class Group:
 @dataclass(frozen=True, kw_only=True)
 class Aggregate:
     """All groups of a run, in order of labels and objective, and the rows that they stand on;
-    `names` by fingerprint."""
+    `names` by fingerprint; `papers`: tables as papers print them."""
 
     groups: list[Group]
     names: Mapping[str, Name]
     rows: pa.Table
+    papers: list[Table]
 
 
 def aggregate(run: RunDir, settings: Mapping[str, Any]) -> Aggregate:
@@ -63,7 +66,13 @@ def aggregate(run: RunDir, settings: Mapping[str, Any]) -> Aggregate:
         one = _statistics(group, named[fingerprint], settings)
         one.summary.update(beside(printed.get(fingerprint, {}), group.key["objective"]))
         found.append(one)
-    return Aggregate(groups=found, names=named, rows=rows)
+    places = [(g.summary["fingerprint"], g.summary["objective"]) for g in found]
+    papers = paper.tables(
+        {place: g.summary for place, g in zip(places, found, strict=True)},
+        {place: (g.fraction_G, g.curves) for place, g in zip(places, found, strict=True)},
+        provenance,
+    )
+    return Aggregate(groups=found, names=named, rows=rows, papers=papers)
 
 
 def on_grid(rows: pa.Table, column: str, grid_G: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from pipeline.studies import Chart, Findings, Study
 from pipeline.studies.curves.rows import CURVES
 from pipeline.studies.curves.section import OBJECTIVES, QUANTITIES, section
 from pipeline.studies.curves.statistics import AUCS, Aggregate, aggregate
-from pipeline.studies.curves.tables import text
+from pipeline.studies.curves.tables import every, text
 
 
 def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
@@ -20,6 +20,7 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
         name="summary",
         summary=[group.summary for group in found.groups],
         table=text(found),
+        tables=every(found),
         section=partial(section, run, found, settings.get("plugins", ())),
         charts=charts(found),
         numbers={

@@ -1,22 +1,16 @@
 """What a summary's numbers look like in tables, of the report and of the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.game import OBJECTIVES
-from pipeline.report.text import counted, interval, number, ruled
+from pipeline.report.tables import Table, slug
+from pipeline.report.text import counted, interval, number
 from pipeline.studies.curves.highest import BUDGETS, explains_mistakes
 from pipeline.studies.curves.statistics import OF_CURVE, Aggregate
 from pipeline.studies.names import HEADS, varied
 
 Summary = Mapping[str, Any]
-
-
-class Table(NamedTuple):
-    """Heads and cells."""
-
-    heads: list[str]
-    rows: list[list[str]]
 
 
 def areas(summaries: Sequence[Summary]) -> Table:
@@ -96,7 +90,8 @@ def confidence(found: Aggregate) -> Table | None:
         if any(f"published_highest_{budget}" in s for budget in BUDGETS):
             printed = [_beside(s, f"highest_{budget}") for budget in BUDGETS]
             rows.append([f"{s['title']}, published", *printed, "-"])
-    return Table(["method", *(f"within {budget} %" for budget in BUDGETS), "images"], rows)
+    heads = ["method", *(f"within {budget} %" for budget in BUDGETS), "images"]
+    return Table(heads, rows, title="highest confidence within so much of the area")
 
 
 def sources(summaries: Sequence[Summary]) -> str:
@@ -110,13 +105,18 @@ def sources(summaries: Sequence[Summary]) -> str:
     return "; ".join(f"{source} ({', '.join(dict.fromkeys(t))})" for source, t in found.items())
 
 
+def every(found: Aggregate) -> dict[str, Table]:
+    """All tables by name: one a measure, highest confidence, those of papers."""
+    named = measures([group.summary for group in found.groups])
+    if table := confidence(found):
+        named["highest_confidence"] = table
+    return named | {slug(table.title.partition(";")[0]): table for table in found.papers}
+
+
 def text(found: Aggregate) -> str:
     """All of it for the terminal."""
-    summaries = [group.summary for group in found.groups]
-    said = [ruled(*table) for table in measures(summaries).values()]
-    if table := confidence(found):
-        said.append(f"highest confidence within so much of the area\n{ruled(*table)}")
-    if where := sources(summaries):
+    said = [table.text() for table in every(found).values()]
+    if where := sources([group.summary for group in found.groups]):
         said.append(f"published: {where}")
     return "\n\n".join(said)
 

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from pipeline.report import Section, figures
 from pipeline.report.gallery import Gallery, Photographs, Record, Tile, data_uri
-from pipeline.report.text import counted, interval, rendered, ruled
+from pipeline.report.tables import Table
+from pipeline.report.text import counted, interval, rendered
 from pipeline.rows import RunDir
 from pipeline.statistics import n_images
 from pipeline.studies.masks.controls import CONTROLS, SAME_AREA
@@ -64,8 +65,8 @@ def section(run: RunDir, found: MaskAggregate, plugins: Sequence[str], gallery: 
     )
 
 
-def table(found: MaskAggregate) -> str:
-    """The summary as text: a line a method."""
+def table(found: MaskAggregate) -> Table:
+    """The summary: a line a method."""
     heads = ["method", "phi", "best control of equal area", "undesirable", "images"]
     cells = []
     for group in found.groups:
@@ -86,7 +87,7 @@ def table(found: MaskAggregate) -> str:
                 images,
             ]
         )
-    return ruled(heads, cells)
+    return Table(heads, cells)
 
 
 def overlay(pixels_HWC: np.ndarray, blurred_HW: np.ndarray) -> np.ndarray:

@@ -30,7 +30,8 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
         run=run,
         name="undesirable",
         summary=[group.summary for group in found.groups],
-        table=table(found),
+        table=table(found).text(),
+        tables={"undesirable": table(found)},
         section=partial(section, run, found, settings.get("plugins", ())),
         charts=[shares] if good else [],
         numbers={
