@@ -11,8 +11,8 @@ from pipeline.methods.shapley import CHUNK, ShapleyExact, ShapleyMoxi, ShapleyPe
 WEIGHTS = torch.tensor([0.3, -1.0, 2.0, 0.7, 2.5, -0.2]).double()
 ALL = (
     ShapleyMoxi(rounds=3),
-    ShapleyPermutation(permutations=4),
-    ShapleyPermutation(permutations=3, antithetic=False),
+    ShapleyPermutation(forwards=24),
+    ShapleyPermutation(forwards=18, antithetic=False),
     ShapleyExact(),
 )
 
@@ -77,7 +77,7 @@ def test_an_order_and_its_reverse_suffice_for_pairwise_interactions():
         return additive(coalitions_CN) + ((visible_CN @ pairs) * visible_CN).sum(1)
 
     expected = WEIGHTS + (pairs + pairs.T).sum(1) / 2
-    close(scores(ShapleyPermutation(permutations=2), value, 6), expected)
+    close(scores(ShapleyPermutation(forwards=10), value, 6), expected)
     close(scores(ShapleyExact(), value, 6), expected)
 
 
@@ -86,7 +86,7 @@ def test_permutations_converge_to_exact(antithetic):
     value = table_game(6)
     found = torch.stack(
         [
-            scores(ShapleyPermutation(permutations=10, antithetic=antithetic, seed=s), value, 6)
+            scores(ShapleyPermutation(forwards=50, antithetic=antithetic, seed=s), value, 6)
             for s in range(200)
         ]
     )
@@ -130,7 +130,9 @@ def test_forwards_are_counted_exactly(method, n):
 
 def test_forwards_of_the_paper():
     assert ShapleyMoxi().most_forwards(196) == 78_400
-    assert ShapleyPermutation().most_forwards(196) == 50 * 195
+    assert ShapleyPermutation().most_forwards(49) == 50 * 48
+    assert ShapleyPermutation(forwards=1).most_forwards(196) == 2 * 195  # a pair at the least
+    assert ShapleyPermutation(forwards=600, antithetic=False).orders(196) == 3
     assert ShapleyExact().most_forwards(16) == 65_534
 
 
@@ -180,9 +182,7 @@ def test_scores_belong_to_seed_and_sample(kind):
 def test_what_cannot_be_served_is_refused():
     with pytest.raises(ValueError, match=r"n=17 .* use shapley_permutation"):
         play(ShapleyExact(), lambda c: c.double().sum(1), 17)
-    with pytest.raises(UsageError, match="permutations=5 is odd"):
-        ShapleyPermutation(permutations=5)
-    with pytest.raises(UsageError, match="permutations=0"):
-        ShapleyPermutation(permutations=0)
+    with pytest.raises(UsageError, match="forwards=0"):
+        ShapleyPermutation(forwards=0)
     with pytest.raises(UsageError, match="rounds=0"):
         ShapleyMoxi(rounds=0)

@@ -20,6 +20,9 @@ from pipeline.players import View
 Objective = Literal["insertion", "deletion"]
 OBJECTIVES: tuple[Objective, ...] = ("insertion", "deletion")
 
+Read = Literal["log_odds", "probability", "logit"]
+"""What of the target's output counts."""
+
 TOP = -1
 """In place of a class: each row's own prediction."""
 
@@ -167,6 +170,12 @@ class Outputs:
     def top1_C(self) -> Tensor:
         """Where the target is the model's prediction."""
         return torch.from_numpy(self.read_CR[:, -2] == self.classes[0])
+
+    def reading(self, read: Read) -> Tensor:
+        """The target's log-odds, probability or logit, float64 (C,)."""
+        if read == "logit":
+            return self.logits_CT[:, 0].double()
+        return self.value_C.double().sigmoid() if read == "probability" else self.value_C.double()
 
     def __len__(self) -> int:
         return len(self.read_CR)

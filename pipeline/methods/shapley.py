@@ -19,7 +19,8 @@ from torch import Tensor
 
 from pipeline import UsageError
 from pipeline.game import OBJECTIVES, Coalitions, Game
-from pipeline.methods import Attribution, Coroutine, Explanation, rank, same_for_all
+from pipeline.methods import Coroutine
+from pipeline.methods.sampling import result
 
 MAX_EXACT = 16
 """Most players whose 2^n coalitions are all evaluated."""
@@ -62,36 +63,37 @@ class ShapleyMoxi:
             outputs = yield Coalitions(torch.cat([without_NN, with_NN]))
             without_N, with_N = outputs.value_C.double().split(n)
             total_N += with_N - without_N
-        return _result(total_N / self.rounds, self.most_forwards(n))
+        return result(total_N / self.rounds, self.most_forwards(n))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapleyPermutation:
     """Contributions along random orders, each followed by its reverse when `antithetic`.
 
-    Unbiased, and sum_i phi_i = v(N) - v(empty). `permutations` counts reversed orders too. One
-    order and its reverse suffice for a game without interactions of three players or more.
+    Unbiased, and sum_i phi_i = v(N) - v(empty). `forwards`: n - 1 an order, as many orders as they
+    pay for, in pairs where `antithetic`, one order or pair at least. One order and its reverse
+    suffice for a game without interactions of three players or more.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     searches = False
     objectives = OBJECTIVES
-    permutations: int = 50
+    forwards: int = 2400
     antithetic: bool = True
     seed: int = 0
 
     def __post_init__(self):
-        if self.permutations < 1:
-            raise UsageError(f"permutations={self.permutations}: use at least 1")
-        if self.antithetic and self.permutations % 2:
-            raise UsageError(
-                f"permutations={self.permutations} is odd: antithetic orders come in pairs, "
-                "use an even number or antithetic=false"
-            )
+        if self.forwards < 1:
+            raise UsageError(f"forwards={self.forwards}: use at least 1")
 
     def most_forwards(self, n_players: int) -> int:
-        """n - 1 a permutation."""
-        return (n_players - 1) * self.permutations
+        """n - 1 an order."""
+        return (n_players - 1) * self.orders(n_players)
+
+    def orders(self, n_players: int) -> int:
+        """How many the budget pays for, reversed ones too."""
+        together = 2 if self.antithetic else 1
+        return together * max(1, self.forwards // (together * max(1, n_players - 1)))
 
     def explain(self, game: Game) -> Coroutine:
         """Ask for one permutation, or one pair, at a time."""
@@ -99,7 +101,8 @@ class ShapleyPermutation:
         ends_E = game.ends.value_C.double()
         empty, full = ends_E.split(1)
         total_N = torch.zeros(n, dtype=torch.float64)
-        for _ in range(self.permutations // 2 if self.antithetic else self.permutations):
+        orders = self.orders(n)
+        for _ in range(orders // 2 if self.antithetic else orders):
             walk_N = torch.from_numpy(rng.permutation(n))
             walks = [walk_N, walk_N.flip(0)] if self.antithetic else [walk_N]
             inner_CN = torch.cat([proper_prefixes(walk_N) for walk_N in walks])
@@ -107,7 +110,7 @@ class ShapleyPermutation:
             inner_C = (yield Coalitions(inner_CN)).value_C.double() if n > 1 else ends_E[:0]
             for walk_N, part_C in zip(walks, inner_C.chunk(len(walks)), strict=True):
                 total_N[walk_N] += torch.cat([empty, part_C, full]).diff()
-        return _result(total_N / self.permutations, self.most_forwards(n))
+        return result(total_N / orders, self.most_forwards(n))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +151,7 @@ class ShapleyExact:
             without = coalition_M[~member_MN[:, player]]
             gains = value_M[without + 2**player] - value_M[without]
             scores_N[player] = weight_S[size_M[without]] @ gains
-        return _result(scores_N, evaluations)
+        return result(scores_N, evaluations)
 
 
 def coalitions_of_others(n_players: int, size: int, rng: np.random.Generator) -> Tensor:
@@ -162,8 +165,3 @@ def coalitions_of_others(n_players: int, size: int, rng: np.random.Generator) ->
 def proper_prefixes(walk_N: Tensor) -> Tensor:
     """Coalitions (N - 1, N) of the first 1, 2, ... N - 1 players of an order."""
     return walk_N.argsort() < torch.arange(1, len(walk_N))[:, None]
-
-
-def _result(scores_N: Tensor, evaluations: int) -> Explanation:
-    attribution = Attribution(order=rank(scores_N), scores_N=scores_N, evaluations=evaluations)
-    return same_for_all(attribution, OBJECTIVES)
