@@ -13,7 +13,7 @@ from pipeline.masking.blur import Blur
 from pipeline.masking.zero import Zero
 from pipeline.methods import play
 from pipeline.methods.hsic import Hsic
-from pipeline.methods.kernel_shap import KernelShap, every_coalition
+from pipeline.methods.kernel_shap import KernelShap, weighted
 from pipeline.methods.lime import Lime, slopes
 from pipeline.methods.own_players import OwnPlayers
 from pipeline.methods.rise_players import RisePlayers
@@ -54,7 +54,15 @@ def test_kernel_shap_of_all_coalitions_is_the_shapley_value():
     value = table_game(7)
     exact = scores(ShapleyExact(), value, 7)
     torch.testing.assert_close(scores(KernelShap(forwards=126, **ODDS), value, 7), exact)
-    assert len(every_coalition(7).unique(dim=0)) == 126
+    for n, forwards in ((7, 126), (7, 500), (8, 100), (9, 60), (2, 2), (3, 4)):
+        coalitions_CN, weight_C = weighted(n, forwards, np.random.default_rng(0))
+        assert len(coalitions_CN.unique(dim=0)) == len(coalitions_CN) <= forwards
+        assert len(coalitions_CN) >= min(forwards, 2**n - 2) - 1
+        mass = sum(1 / (s * (n - s)) for s in range(1, n))
+        assert float(weight_C.sum()) == pytest.approx(mass)
+        torch.testing.assert_close(
+            weight_C @ coalitions_CN.double(), torch.full((n,), mass / 2).double()
+        )
 
 
 def test_shapley_values_agree_however_they_are_found():
