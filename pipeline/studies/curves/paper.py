@@ -16,8 +16,9 @@ from pipeline.report.tables import Table
 from pipeline.statistics import Band
 
 KEYS = {"title", "rows", "columns", "source"}
-"""Of `table`. `rows` are a list of {method, name}, `columns` of {head, objective, read}: `read` is
-a column of the summary, or a curve at a fraction of the pixels, such as top1@0.04."""
+"""Of `table`. `rows` are a list of {method, name}, where of several methods each serves its own
+objectives; `columns` of {head, objective, read}: `read` is a column of the summary, or a curve at a
+fraction of the pixels, such as top1@0.04."""
 
 Cells = dict[tuple[str, str], dict[str, float]]
 """Numbers by (row, head): value, low, high, published."""
@@ -32,8 +33,9 @@ def check(given: Mapping[str, Any] | None, methods: Sequence[str]) -> None:
     for row in given["rows"]:
         if not isinstance(row, Mapping) or set(row) != {"method", "name"}:
             raise UsageError(f"table.rows: {row} is no {{method, name}}")
-        if row["method"] not in methods:
-            raise UsageError(f"table.rows: {row['method']} is none of the methods")
+        for method in _methods(row):
+            if method not in methods:
+                raise UsageError(f"table.rows: {method} is none of the methods")
     for column in given["columns"]:
         if not isinstance(column, Mapping) or set(column) != {"head", "objective", "read"}:
             raise UsageError(f"table.columns: {column} is no {{head, objective, read}}")
@@ -62,16 +64,17 @@ def tables(
         rows, heads, cells, sources = found.setdefault(spec["title"], ({}, {}, {}, []))
         sources.append(spec.get("source", ""))
         for row, column in product(spec["rows"], spec["columns"]):
-            method, plain = row["method"], column["head"]
+            plain, place = column["head"], "+".join(_methods(row))
             head = f"{config['dataset']['name']} {plain}" if len(names) > 1 else plain
-            rows[method], heads[head] = row["name"], None
-            place = made["fingerprints"].get(method), column["objective"]
-            numbers = _read(column["read"], summaries.get(place), curves.get(place))
-            published = (printed.get(method) or {}).get("cells", {}).get(plain)
-            if published is not None:
-                numbers["published"] = published
+            rows[place], heads[head] = row["name"], None
+            numbers: dict[str, float] = {}
+            for method in _methods(row):
+                at = made["fingerprints"].get(method), column["objective"]
+                numbers |= _read(column["read"], summaries.get(at), curves.get(at))
+                published = (printed.get(method) or {}).get("cells", {}).get(plain)
+                numbers |= {} if published is None else {"published": published}
             if numbers:
-                cells[method, head] = numbers
+                cells[place, head] = numbers
     return [_table(title, *parts) for title, parts in found.items()]
 
 
@@ -120,6 +123,10 @@ def _cell(numbers: Mapping[str, float]) -> str:
     if "low" in numbers:
         said += f" [{numbers['low']:.3f}, {numbers['high']:.3f}]"
     return said + (f" ({numbers['published']:.4f})" if "published" in numbers else "")
+
+
+def _methods(row: Mapping[str, Any]) -> list[str]:
+    return [row["method"]] if isinstance(row["method"], str) else list(row["method"])
 
 
 def _is_fraction(text: str) -> bool:
