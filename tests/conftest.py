@@ -12,6 +12,7 @@ from pipeline.engine import Engine
 from pipeline.game.arena import Arena
 from pipeline.masking import Shown
 from pipeline.methods.subset import Subset
+from pipeline.models import Model
 from pipeline.models.timm import TimmModel
 from pipeline.players import View
 from pipeline.scores.target import Target
@@ -76,6 +77,24 @@ def tiny_model():
     return TimmModel(name="test_efficientnet", weights="random", kwargs={"num_classes": 10}).load()
 
 
+class Linear(torch.nn.Module):
+    """Logits that are linear in the pixels: the gradient is known."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight_KP = torch.nn.Parameter(torch.randn(3, 3 * 12 * 12, generator=generator) / 20)
+
+    def forward(self, x_BCHW):
+        return x_BCHW.flatten(1) @ self.weight_KP.T
+
+
+@pytest.fixture(scope="session")
+def linear() -> Model:
+    preprocessing = {"input_size": (3, 12, 12), "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    return Model(module=Linear().requires_grad_(False), preprocessing=preprocessing)
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Operations this small wait for threads longer than they run."""
@@ -83,6 +102,35 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def heats(model, method, images, targets, **engine):
+    """Maps of several images, through one engine."""
+    found = {}
+
+    def task(i):
+        coroutine, reply = method.heat(images[i], targets[i]), None
+        while True:
+            try:
+                request = coroutine.send(reply)
+            except StopIteration as stop:
+                found[i] = stop.value
+                return
+            reply = (yield request).answer
+
+    engine = Engine(model, **engine)
+    list(engine.run((task(i) for i in range(len(images))), in_flight=len(images)))
+    return [found[i] for i in range(len(images))], engine
+
+
+def sharpened(model):
+    """Larger weights: attention of the initial ones is nearly uniform."""
+    for parameter in model.module.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(
+                parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel())
+            )
+    return model
 
 
 def moxi(objective: str, **stop) -> Subset:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import sharpened
 
 from pipeline import UsageError
 from pipeline.methods.heatmaps import from_heatmap
@@ -23,16 +24,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def vit(request):
     name, kwargs = VITS[request.param]
     return sharpened(TimmModel(name=name, weights="random", kwargs=kwargs).load())
-
-
-def sharpened(model):
-    """Larger weights: attention of the initial ones is nearly uniform."""
-    for parameter in model.module.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(
-                parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel())
-            )
-    return model
 
 
 def images(model, n: int = 2) -> torch.Tensor:

@@ -3,49 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from conftest import heats
 
 from pipeline import UsageError
-from pipeline.engine import Engine
-from pipeline.methods.rise import Masked, Rise, SoftMasks
+from pipeline.methods.readings import Places
+from pipeline.methods.rise import Rise, SoftMasks
 from pipeline.methods.saliency import Saliency
-from pipeline.models import Model
-
-
-class Linear(torch.nn.Module):
-    """Logits that are linear in the pixels: the gradient is known."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.weight_KP = torch.nn.Parameter(torch.randn(3, 3 * 12 * 12, generator=generator) / 20)
-
-    def forward(self, x_BCHW):
-        return x_BCHW.flatten(1) @ self.weight_KP.T
-
-
-@pytest.fixture(scope="module")
-def linear() -> Model:
-    preprocessing = {"input_size": (3, 12, 12), "mean": (0.0,) * 3, "std": (1.0,) * 3}
-    return Model(module=Linear().requires_grad_(False), preprocessing=preprocessing)
-
-
-def heats(model, method, images, targets, **engine):
-    """Maps of several images, through one engine."""
-    found = {}
-
-    def task(i):
-        coroutine, reply = method.heat(images[i], targets[i]), None
-        while True:
-            try:
-                request = coroutine.send(reply)
-            except StopIteration as stop:
-                found[i] = stop.value
-                return
-            reply = (yield request).answer
-
-    engine = Engine(model, **engine)
-    list(engine.run((task(i) for i in range(len(images))), in_flight=len(images)))
-    return [found[i] for i in range(len(images))], engine
 
 
 def test_saliency_is_the_gradient(linear):
@@ -82,7 +45,7 @@ def test_rise_is_its_definition_however_rows_are_batched(linear):
 
 
 def test_rows_of_rise_may_be_taken_apart():
-    rows = Masked(torch.zeros(3, 2, 2), 0, np.arange(10, 20))
+    rows = Places(torch.zeros(3, 2, 2), 0, np.arange(10, 20))
     assert len(rows.take(np.array([1, 3]))) == 2
     assert rows.take(np.array([1, 3])).places.tolist() == [11, 13]
 

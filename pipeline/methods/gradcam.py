@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchcam.methods import GradCAM
+from torchcam.methods.core import _CAM
 
 from pipeline.game import OBJECTIVES, Game
 from pipeline.methods import Coroutine
@@ -61,23 +62,39 @@ class GradCam:
         return maps_BHW / (2 * len(FACTORS))
 
     def _maps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
-        with (
-            torch.enable_grad(),
-            GradCAM(
-                model.module, model.feature_layer, reshape_transform=_reshape_transform(model)
-            ) as cam,
-        ):
-            # weights are frozen, so the graph starts at the input
-            logits_BK = model.module(images_BCHW.detach().requires_grad_(True))
-            (maps_Bhw,) = cam(targets, logits_BK)
+        with hooked(GradCAM, model) as cam:
+            (maps_Bhw,) = cam(targets, differentiable_logits(model, images_BCHW))
             if self.eigen_smooth:
                 activations_BDhw = cast(Tensor, cam.hook_a[0])
                 weights_BD11 = cast(Tensor, cam.hook_g[0]).mean((2, 3), keepdim=True)
                 maps_Bhw = first_component((weights_BD11 * activations_BDhw).float())
-        maps_BHW = interpolate(
-            maps_Bhw[:, None].float(), model.input_hw, mode="bilinear", align_corners=False
-        )
-        return maps_BHW[:, 0].detach()
+        return enlarged(model, maps_Bhw)
+
+
+def hooked(extractor: Callable[..., _CAM], model: Model) -> _CAM:
+    """torchcam's extractor on the model's `feature_layer`, to be used within `with`."""
+    return extractor(model.module, model.feature_layer, reshape_transform=_reshape_transform(model))
+
+
+@torch.enable_grad()
+def differentiable_logits(model: Model, images_BCHW: Tensor) -> Tensor:
+    """Logits (B, K) with their graph, which starts at the input: weights are frozen."""
+    return model.module(images_BCHW.detach().requires_grad_(True))
+
+
+@torch.inference_mode()
+def feature_maps(model: Model, images_BCHW: Tensor) -> Tensor:
+    """What the `feature_layer` gives (B, D, h, w), tokens on their grid."""
+    with hooked(GradCAM, model) as cam:
+        model.module(images_BCHW)
+        return cast(Tensor, cam.hook_a[0])
+
+
+def enlarged(model: Model, maps_Bhw: Tensor) -> Tensor:
+    """Maps (B, H, W) of a layer's, bilinear."""
+    maps_B1hw = maps_Bhw[:, None].float()
+    maps_B1HW = interpolate(maps_B1hw, model.input_hw, mode="bilinear", align_corners=False)
+    return maps_B1HW[:, 0].detach()
 
 
 def first_component(weighted_BDhw: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ towards 0 after normalisation.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,10 +21,8 @@ from pipeline.game import OBJECTIVES, Game
 from pipeline.masking.pixels import image_tokens
 from pipeline.methods import Coroutine
 from pipeline.methods.heatmaps import HeatRequest, by_heat
+from pipeline.methods.readings import ROWS, Places
 from pipeline.models import Model
-
-ROWS = 64
-"""Masks of one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +59,8 @@ class Rise:
         heat_HW = torch.zeros(image_CHW.shape[1:])
         for first in range(0, self.forwards, ROWS):
             places = np.arange(first, min(self.forwards, first + ROWS))
-            heat_HW = heat_HW + (yield Request(SoftMasks(self), Masked(image_CHW, target, places)))
+            heat_HW = heat_HW + (yield Request(SoftMasks(self), Places(image_CHW, target, places)))
         return heat_HW / (self.forwards * self.keep)
-
-
-class Masked(NamedTuple):
-    """Rows of one image: `places` of masks."""
-
-    image_CHW: Tensor
-    target: int
-    places: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def take(self, places: np.ndarray) -> "Masked":
-        """Some of the rows."""
-        return Masked(self.image_CHW, self.target, self.places[places])
 
 
 @dataclass(frozen=True)
@@ -86,11 +69,11 @@ class SoftMasks:
 
     rise: Rise
 
-    def lengths(self, model: Model, rows: Masked) -> int:
+    def lengths(self, model: Model, rows: Places) -> int:
         """Every row is a whole image."""
         return image_tokens(model)
 
-    def launch(self, model: Model, pieces: list[Masked], spent: Spent) -> list[Tensor]:
+    def launch(self, model: Model, pieces: list[Places], spent: Spent) -> list[Tensor]:
         """One forward a mask."""
         masks = [self._masks(model, piece.places) for piece in pieces]
         with torch.inference_mode():
@@ -109,7 +92,7 @@ class SoftMasks:
         spent(start)
         return sums
 
-    def answer(self, landed: list[Tensor], pieces: list[Masked]) -> list[Tensor]:
+    def answer(self, landed: list[Tensor], pieces: list[Places]) -> list[Tensor]:
         """A sum a piece."""
         return landed
 

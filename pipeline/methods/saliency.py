@@ -4,15 +4,15 @@ max over channels of |d y_t / d x|, y the logit or the probability.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from pipeline import UsageError
 from pipeline.game import OBJECTIVES, Game
 from pipeline.methods import Coroutine
+from pipeline.methods.gradients import input_gradients
 from pipeline.methods.heatmaps import HeatRequest, by_heat, gradient_heat
+from pipeline.methods.readings import Read, check_read
 from pipeline.models import Model
 
 
@@ -20,15 +20,14 @@ from pipeline.models import Model
 class Saliency:
     """`read`: `logit` or `probability`."""
 
-    read: Literal["logit", "probability"] = "logit"
+    read: Read = "logit"
 
     version: ClassVar[int] = 1
     searches = False
     objectives = OBJECTIVES
 
     def __post_init__(self):
-        if self.read not in ("logit", "probability"):
-            raise UsageError(f"saliency.read={self.read!r}: use 'logit' or 'probability'")
+        check_read("saliency.read", self.read)
 
     def most_forwards(self, n_players: int) -> int:
         """One, with a backward."""
@@ -44,11 +43,4 @@ class Saliency:
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """Maps (B, H, W)."""
-        with torch.enable_grad():
-            x_BCHW = images_BCHW.detach().requires_grad_(True)
-            y_BK = model.module(x_BCHW).float()
-            y_BK = y_BK if self.read == "logit" else y_BK.softmax(1)
-            # weights are frozen; autograd.grad and the engine's count of FLOPs exclude each other
-            y_BK[range(len(targets)), targets].sum().backward()
-        assert x_BCHW.grad is not None
-        return x_BCHW.grad.float().abs().amax(1)
+        return input_gradients(model, images_BCHW, targets, self.read).abs().amax(1)
