@@ -33,7 +33,8 @@ def main(settings: dict[str, Any]) -> None:
     precision, plugins = settings["engine"]["precision"], settings["plugins"]
     model = part(settings, "model").load(device, precision, plugins)
     data = dataset(settings)
-    maskings = dict.fromkeys(part(settings, role) for role in ("masking", "curve_masking"))
+    roles = ("curve_masking",) if settings["orders"] else ("masking", "curve_masking")
+    maskings = dict.fromkeys(part(settings, role) for role in roles)
     report = check(model, data, data.index(), maskings=list(maskings), images=settings["images"])
     print(report.text())
 

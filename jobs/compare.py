@@ -35,7 +35,7 @@ def main(settings: dict[str, Any]) -> None:
     for line in found.agreements:
         shares = [f"{100 * x:.2f} %" for x in (line.orders, line.picks, line.first)]
         gaps = [f"{gap:.2e}" for gap in (line.auc_mean, line.auc_largest)]
-        game = [", ".join(map(str, line.game))] if len(games) > 1 else []
+        game = [", ".join(str(x) for x in line.game if x is not None)] if len(games) > 1 else []
         cells.append([*game, line.method, line.objective, f"{line.rows}", *shares, *gaps])
     print(ruled([*(["game"] if len(games) > 1 else []), "method", "objective", *heads], cells))
     for name, alone in zip(("out", "against"), found.alone, strict=True):

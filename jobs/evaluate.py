@@ -6,6 +6,7 @@ One row is one (image, method, objective); the same command again computes what 
     python -m jobs.evaluate experiment=quickstart
     python -m jobs.evaluate dataset=imagenet model=timm model.name=resnet18 cluster.address=auto
     python -m jobs.evaluate methods=[moxi_insertion,gradcam] players=patch7 masking=blur ...
+    python -m jobs.evaluate model=timm model.name=resnet50 orders=runs/resnet18 out=runs/on50 ...
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pipeline import RunError, failures, tracking, workers
 from pipeline.config import entry_point, record
 from pipeline.config.limits import between, directory, one_of, setting
 from pipeline.config.schema import ClusterConfig, EngineConfig, LockConfig, TrackingConfig
+from pipeline.studies.curves.orders import located
 
 
 @dataclass
@@ -31,6 +33,7 @@ class EvaluateConfig:
     curve_masking: Any = MISSING
     judge: Any = MISSING
     methods: dict[str, Any] = field(default_factory=dict)
+    orders: Any = None
     target: str = "prediction"
     engine: EngineConfig = field(default_factory=EngineConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -46,7 +49,7 @@ class EvaluateConfig:
 @entry_point("evaluate", EvaluateConfig)
 def main(settings: dict[str, Any]) -> None:
     """Rows of curves."""
-    complete("curves", settings)
+    complete("curves", located(settings))
 
 
 def complete(study: str, settings: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from pipeline import plan
 from pipeline.config import entry_point
 from pipeline.config.limits import at_least, setting
 from pipeline.studies.curves.build import build
+from pipeline.studies.curves.orders import located
 
 
 @dataclass
@@ -28,7 +29,7 @@ class PlanConfig(EvaluateConfig):
 def main(settings: dict[str, Any]) -> None:
     """Time a few images on this machine's device; nothing is written."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    evaluation = build(settings, device)
+    evaluation = build(located(settings), device)
     refs = list(evaluation.data.index())
     plans = plan.plan(evaluation, refs, timed_images=settings["timed_images"])
     print(f"{settings['dataset']['name']}: {len(refs)} images; one {device}, timed on this machine")

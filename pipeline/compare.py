@@ -9,7 +9,7 @@ import numpy as np
 from pipeline import UsageError
 from pipeline.rows import RunDir
 
-GAME = ("dataset", "model", "players", "n_players", "masking", "curve_masking")
+GAME = ("dataset", "model", "players", "n_players", "masking", "curve_masking", "order_model")
 """Columns in which rows must agree to be of one game; precision, actors and versions may differ."""
 IMAGE = ("shard", "key")
 ROW = ("method", "objective")

@@ -19,6 +19,7 @@ from pipeline.rows import RunDir, Storage
 SUBSETS = ("all", "correct", "wrong")
 LABELS = (
     *("dataset", "model", "weights", "players", "masking", "curve_masking", "judge", "method"),
+    *("order_model", "order_weights"),
 )
 """Columns that say in words what a fingerprint stands for."""
 

@@ -46,7 +46,7 @@ def prepared(model: Model, sample: Sample) -> Tensor:
 class Work(ABC):
     """Everything that decides a row. `fingerprints`: the content address of each method's rows;
     `order_fingerprints`: of the part of them that others with the same one can use again; `target`:
-    the class explained."""
+    the class explained; `lender`: another run directory, whose rows may hold such parts."""
 
     kind: ClassVar[Kind]
     data: Shards
@@ -54,6 +54,7 @@ class Work(ABC):
     fingerprints: Mapping[str, str]
     order_fingerprints: Mapping[str, str] = field(default_factory=dict)
     target: Literal["prediction", "label"] | int = "prediction"
+    lender: str = ""
 
     @property
     @abstractmethod

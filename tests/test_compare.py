@@ -42,6 +42,12 @@ def test_two_settings_of_one_method_are_refused_not_collapsed(tmp_path):
     assert "ffffffff" in str(refused.value) and "gggggggg" in str(refused.value)
 
 
+def test_another_model_s_orders_are_a_game_of_their_own(tmp_path):
+    parts = [([curve("a", f, order_model=of)], made(f)) for f, of in (("f", None), ("g", "vgg19"))]
+    found = compare(seal(tmp_path / "both", *parts), run(tmp_path / "one", "h", keys="a"))
+    assert [line.game[-1] for line in found.agreements] == [None] and found.alone == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("column", "value"), [("model", "vgg19"), ("n_players", 16), ("masking", "blur")]
 )

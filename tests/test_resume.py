@@ -51,6 +51,7 @@ def work(shards: list[str], **methods: str) -> SimpleNamespace:
         wanted=[(name, "insertion") for name in prints],
         fingerprints=prints,
         order_fingerprints={name: f"o-{name}" for name in prints},
+        lender="",
         forwards=lambda wanted, known: 10 * len(wanted) - 9 * len(known),
     )
 
@@ -107,9 +108,26 @@ def test_orders_that_others_judged_are_known(tmp_path, shards):
     run = commit(tmp_path / "run", other)
     backlog = looked(tmp_path / "run", of)
     leases = {(one.ref.shard, one.ref.key): one for one in backlog.leases(backlog.take())}
-    assert leases["x.tar", "b"].known == {("one", "insertion"): run.sealed()[0]}
+    assert leases["x.tar", "b"].known == {("one", "insertion"): (run.out, run.sealed()[0])}
     assert leases["x.tar", "a"].known == {}
     assert backlog.found.forwards == 8 * 20 - 9
+
+
+def test_orders_of_another_run_are_known(tmp_path, shards):
+    of = work(shards)
+    of.lender = str(tmp_path / "lender")
+    rows = [row("x", key, "one", of, fingerprint="theirs") for key in "ab"]
+    lender = commit(of.lender, *rows, row("y", "c", "two", of, fingerprint="f2"))
+    own = commit(tmp_path / "run", row("x", "a", "one", of), row("x", "b", "two", of))
+    for out, there in ((tmp_path / "fresh", 0), (own.out, 2)):
+        backlog = looked(out, of)
+        leases = {(one.ref.shard, one.ref.key): one for one in backlog.leases(backlog.take())}
+        held = (lender.out, lender.sealed()[0])
+        assert leases["x.tar", "b"].known == {("one", "insertion"): held}
+        assert leases["y.tar", "c"].known == {("two", "insertion"): held}  # a row there, none here
+        assert backlog.found.missing_rows == 16 - there
+    assert [m for m, _ in leases["x.tar", "a"].wanted] == ["two"] and not leases["x.tar", "a"].known
+    assert looked(of.lender, of).found.missing_rows == 15  # the lender itself may be written to
 
 
 def test_rows_of_this_work_that_failed_are_tried_again_when_asked(tmp_path, shards):

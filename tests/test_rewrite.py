@@ -193,7 +193,8 @@ def test_orders_are_offered_where_rows_are_missing(tmp_path):
     committed = Committed.read(run, [("f", "insertion"), ("f", "deletion")], ["o", "o"])
     found = committed.of("s.tar", list("abcd"))
     assert found.done_nW.tolist() == [[False] * 2, [False] * 2, [True, False], [False] * 2]
-    assert found.orders == {(0, 0): name}
+    assert np.argwhere(found.holder_nW >= 0).tolist() == [[0, 0]]
+    assert found.parts[found.holder_nW[0, 0]] == (run.out, name)
 
 
 def test_committed_without_rows_or_parts_is_empty(tmp_path):

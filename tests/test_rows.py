@@ -2,6 +2,7 @@ import errno
 import os
 from unittest.mock import Mock
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -148,7 +149,9 @@ def test_orders_say_where_they_lie(tmp_path):
     both = [row("a", order_fingerprint="o"), row("b", order_fingerprint="o", status="failed")]
     name = sealed(run, [*both, row("a", "n", order_fingerprint="p")])
     other = Committed.read(run, [("new", "insertion"), ("new", "deletion")], ["o", "o"])
-    assert other.of("s.tar", ["a", "b", "old"]).orders == {(0, 0): name}
+    held = other.of("s.tar", ["a", "b", "old"])
+    assert np.argwhere(held.holder_nW >= 0).tolist() == [[0, 0]]
+    assert held.parts[held.holder_nW[0, 0]] == (run.out, name)
     (found,) = run.read_rows(name, shard="s.tar", key="a", order_fingerprint="o")
     assert found["order"] == [1, 0] and found["method"] == "m"
     assert found["scores"] is None

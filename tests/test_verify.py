@@ -125,6 +125,23 @@ def test_settings_accepted_last_count_too(data, tmp_path):
         verify(run)
 
 
+def test_lent_orders_are_known_by_their_addresses_wherever_they_lie(data, tmp_path):
+    def made_of(run: str, order: str) -> dict:
+        return provenance(data) | {
+            "config": provenance(data)["config"]
+            | {"orders": {"run": run, "fingerprints": {"moxi": order}}}
+        }
+
+    run = seal(tmp_path / "run", (curves(), made_of("here", "o")))
+    for config, missing in (
+        (made_of("there", "o")["config"], 0),
+        (made_of("here", "another")["config"], 10),
+        (provenance(data)["config"], 10),
+    ):
+        run.write(run.path("config.yaml"), yaml.safe_dump({**config, "out": run.out}).encode())
+        assert wrong(verify(run)).get("missing", 0) == missing
+
+
 def test_bits_that_flip_are_noticed(data, tmp_path):
     run = seal(tmp_path / "run", (curves(), provenance(data)))
     (name,) = run.sealed()

@@ -4,7 +4,8 @@ A players object is called with a `View` of one image and, where it names a `pri
 heat; it returns `regions_HW`, an int64 tensor that gives each pixel its player, 0 to n - 1, every
 player with at least one pixel. n may differ from image to image. `members`, where it has them, are
 extensions of members of the tar that `View.sample` is to hold beside the image. `kept`, where it is
-true, and a `prior` make rows keep the regions, since cutting again takes a model.
+true, and a `prior` make rows keep the regions, since cutting again takes a model. `alike`, where it
+is true, says that images are cut alike whatever they show, so that orders fit other input sizes.
 """
 
 from collections.abc import Mapping

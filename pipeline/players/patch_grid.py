@@ -1,6 +1,7 @@
 """A square grid of equal patches, numbered row by row: p = row * grid + column."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from pipeline.players import View
 class PatchGrid:
     """`grid` x `grid` patches; both sides of the input must be multiples of `grid`."""
 
+    alike: ClassVar[bool] = True
     grid: int = 14
 
     def __str__(self) -> str:

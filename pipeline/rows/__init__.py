@@ -4,11 +4,11 @@
 <out>/<kind>/<dataset>-<writer>-<n>.parquet     parts, which a writer seals from its own groups
 """
 
-from pipeline.rows.committed import Committed
+from pipeline.rows.committed import Committed, Part
 from pipeline.rows.directory import RunDir
 from pipeline.rows.parts import METADATA_KEY
 from pipeline.rows.schema import Kind
 from pipeline.rows.storage import Storage
 from pipeline.rows.writer import Writer
 
-__all__ = ["METADATA_KEY", "Committed", "Kind", "RunDir", "Storage", "Writer"]
+__all__ = ["METADATA_KEY", "Committed", "Kind", "Part", "RunDir", "Storage", "Writer"]

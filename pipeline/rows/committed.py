@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,18 @@ OK, FAILED, ORDER = range(3)
 """What a row is to a wanted one: itself, itself but failed, or the holder of its order."""
 
 
+class Part(NamedTuple):
+    """A part of a run directory, by their names."""
+
+    out: str
+    name: str
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Rows of one shard in one part; `key_R` points into `keys`, `wanted_R` into what is wanted."""
 
-    part: str
+    part: Part
     keys: pa.Array
     key_R: np.ndarray
     wanted_R: np.ndarray
@@ -32,13 +39,14 @@ class Found:
     """Rows that parts hold of a shard's n samples, W wanted of each.
 
     `rows_nW`: how many, so 0 where missing and 2 where one lies in two parts; `failed_nW`: whether
-    all of these failed; `orders`: for missing ones, the part with a row that holds their order;
-    `strange`: rows of samples that are not among the n.
+    all of these failed; `holder_nW`: for missing ones, which of `parts` has a row that holds their
+    order, -1 for none; `strange`: rows of samples that are not among the n.
     """
 
     rows_nW: np.ndarray
     failed_nW: np.ndarray
-    orders: Mapping[tuple[int, int], str]
+    holder_nW: np.ndarray
+    parts: Sequence[Part]
     strange: int
 
     @property
@@ -70,10 +78,24 @@ class Committed:
         held = _Codes(run, [(o, f) for o, (_, f) in zip(orders, wanted, strict=False)])
         columns = [*run.kind.identity, "status", *(["order_fingerprint"] if orders else [])]
         chunks: dict[str, list[Chunk]] = defaultdict(list)
-        for found in run.each(columns, lambda part, t: list(_chunks(part, t, rows, held)), names):
+
+        def of_part(name: str, table: pa.Table) -> list[tuple[str, Chunk]]:
+            return list(_chunks(Part(run.out, name), table, rows, held))
+
+        for found in run.each(columns, of_part, names):
             for shard, chunk in found:
                 chunks[shard].append(chunk)
         return cls(len(wanted), chunks)
+
+    def with_orders_of(
+        self, run: RunDir, wanted: Sequence[tuple[str, Any]], orders: Sequence[str]
+    ) -> "Committed":
+        """And the orders that another run's rows hold. Raises as `read` does."""
+        none = [("", facet) for _, facet in wanted]  # its rows are not those that are wanted
+        others = Committed.read(run, none, orders)._chunks
+        both = self._chunks.keys() | others.keys()
+        chunks = {s: [*self._chunks.get(s, ()), *others.get(s, ())] for s in both}
+        return Committed(self.n_wanted, chunks)
 
     @property
     def shards(self) -> set[str]:
@@ -86,7 +108,9 @@ class Committed:
         chunks = self._chunks.get(shard, ())
         shape = (len(names), self.n_wanted)
         count = {state: np.zeros(shape, np.int32) for state in (OK, FAILED)}
-        holders: list[tuple[str, np.ndarray]] = []
+        parts = list(dict.fromkeys(chunk.part for chunk in chunks))
+        number = {part: np.int32(i) for i, part in enumerate(parts)}
+        holder_nW = np.full(shape, len(parts), np.int32)
         strange = 0
         places = _places([chunk.keys for chunk in chunks], names)
         for chunk, place_K in zip(chunks, places, strict=True):
@@ -96,15 +120,12 @@ class Committed:
                 of_R = (chunk.state_R == state) & (place_R >= 0)
                 at = (place_R[of_R], chunk.wanted_R[of_R])
                 if state == ORDER:
-                    holders.append((chunk.part, np.stack(at, axis=1)))
+                    np.minimum.at(holder_nW, at, number[chunk.part])
                 else:
                     np.add.at(count[state], at, 1)
         rows_nW = count[OK] + count[FAILED]
-        orders: dict[tuple[int, int], str] = {}
-        for part, at in holders:
-            for i, j in at[rows_nW[at[:, 0], at[:, 1]] == 0].tolist():
-                orders.setdefault((i, j), part)
-        return Found(rows_nW, (rows_nW > 0) & (count[OK] == 0), orders, strange)
+        holder_nW[(rows_nW > 0) | (holder_nW == len(parts))] = -1
+        return Found(rows_nW, (rows_nW > 0) & (count[OK] == 0), holder_nW, parts, strange)
 
 
 class _Codes:
@@ -127,7 +148,7 @@ class _Codes:
         ]
 
 
-def _chunks(part: str, table: pa.Table, rows: _Codes, held: _Codes) -> Iterator[tuple[str, Chunk]]:
+def _chunks(part: Part, table: pa.Table, rows: _Codes, held: _Codes) -> Iterator[tuple[str, Chunk]]:
     """A part's rows that say something of wanted ones, by shard."""
     wanted_R = rows.of(table)
     ok_R = np.asarray(pc.fill_null(pc.equal(table["status"], "ok"), False))

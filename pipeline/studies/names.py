@@ -20,6 +20,7 @@ HEADS = {
     "masking": "masking",
     "curve_masking": "judged under",
     "judge": "judge",
+    "order_model": "order of",
 }
 """Labels that titles may need besides the method, as tables call them."""
 FIRST = ("players", "masking", "curve_masking", "judge", "model", "target")
@@ -80,7 +81,8 @@ def varied(keys: Sequence[Key]) -> list[str]:
 
 def _labels(key: Key, columns: Sequence[str]) -> list[str]:
     told = [(column, key[column]) for column in columns if key.get(column) is not None]
-    return [f"judged under {v}" if column == "curve_masking" else str(v) for column, v in told]
+    said = {name: f"{HEADS[name]} " for name in ("curve_masking", "order_model")}
+    return [f"{said.get(column, '')}{value}" for column, value in told]
 
 
 def _differences(

@@ -133,6 +133,7 @@ def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     decisive = {key: value for key, value in config.items() if key not in FREE}
     decisive["dataset"] = {k: config["dataset"].get(k) for k in ("name", "label", "exif")}
     decisive["engine"] = {"precision": config.get("engine", {}).get("precision")}
+    decisive["orders"] = (config.get("orders") or {}).get("fingerprints")  # wherever they lie
     return decisive
 
 

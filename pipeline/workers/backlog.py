@@ -1,7 +1,7 @@
 """What is to be done: the rows that parts lack, shard by shard, while shards are being indexed."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.index import ShardIndex
-from pipeline.rows import Committed
+from pipeline.rows import Committed, Part
 from pipeline.work import Wanted, Work
 from pipeline.workers.lease import Lease
 from pipeline.workers.schedule import Image, Span
@@ -22,11 +22,13 @@ Chosen = tuple[ShardIndex, np.ndarray]
 
 @dataclass
 class _Shard:
-    """`missing_nW`: which rows, of the columns of `Work.wanted`, each sample lacks."""
+    """`missing_nW`: which rows, of the columns of `Work.wanted`, each sample lacks; `holder_nW`:
+    which of `parts` holds the order of one, -1 for none; None where no part holds any."""
 
     index: ShardIndex
     missing_nW: np.ndarray
-    known: Mapping[tuple[int, int], str]
+    holder_nW: np.ndarray | None
+    parts: Sequence[Part]
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Backlog:
     _spans: list[Span] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _wanted: dict[bytes, Wanted] = field(default_factory=dict)
-    _forwards: dict[tuple[bytes, frozenset], int] = field(default_factory=dict)
+    _forwards: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
 
     def scan(self, seen: Callable[[ShardIndex], None] = lambda index: None) -> None:
         """Look at every shard; `seen` is told of each. To be run on a thread of its own."""
@@ -95,12 +97,11 @@ class Backlog:
             shard = self._shards[span.shard]
             places = np.arange(span.start, span.stop)
             for place, ref in zip(places.tolist(), shard.index.refs(places), strict=True):
-                missing_W = shard.missing_nW[place]
-                wanted, known = self._rows_of(missing_W), {}
-                if shard.known:
-                    lacking = np.flatnonzero(missing_W).tolist()
-                    here = [j for j in lacking if (place, j) in shard.known]
-                    known = {self._columns[j]: shard.known[place, j] for j in here}
+                wanted, known = self._rows_of(shard.missing_nW[place]), {}
+                if shard.holder_nW is not None:
+                    holder_W = shard.holder_nW[place].tolist()
+                    held = zip(self._columns, holder_W, strict=True)
+                    known = {column: shard.parts[part] for column, part in held if part >= 0}
                 yield Lease((span.shard, place), ref, wanted, known)
 
     @property
@@ -135,14 +136,14 @@ class Backlog:
 
     def _look(self, index: ShardIndex, places: np.ndarray) -> None:
         there = self.committed.of(index.shard, index.keys)
-        known, done_nW = there.orders, there.done_nW
-        missing_nW = np.zeros_like(done_nW)
-        missing_nW[places] = ~done_nW[places]
-        todo = np.flatnonzero(missing_nW.any(1))
-        forwards = sum(self._estimate(missing_nW[place], place, known) for place in todo.tolist())
+        missing_nW = np.zeros_like(there.done_nW)
+        missing_nW[places] = ~there.done_nW[places]
+        todo, held_nW = np.flatnonzero(missing_nW.any(1)), there.holder_nW >= 0
+        forwards = sum(self._estimate(missing_nW[i], held_nW[i]) for i in todo.tolist())
+        holder_nW = there.holder_nW if held_nW.any() else None
         with self._changed:
             number = len(self._shards)
-            self._shards.append(_Shard(index, missing_nW, known))
+            self._shards.append(_Shard(index, missing_nW, holder_nW, there.parts))
             breaks = np.flatnonzero(np.diff(todo) > 1) + 1
             runs = np.split(todo, breaks) if len(todo) else []
             self._spans += [Span(number, int(run[0]), int(run[-1]) + 1) for run in runs]
@@ -161,16 +162,10 @@ class Backlog:
             self._wanted[key] = [self._columns[j] for j in np.flatnonzero(missing_W).tolist()]
         return self._wanted[key]
 
-    def _estimate(
-        self, missing_W: np.ndarray, place: int, known: Mapping[tuple[int, int], str]
-    ) -> int:
+    def _estimate(self, missing_W: np.ndarray, held_W: np.ndarray) -> int:
         """Forwards that an image needs."""
-        remembered = frozenset(
-            self._columns[j]
-            for j in (np.flatnonzero(missing_W).tolist() if known else ())
-            if (place, j) in known
-        )
-        key = (missing_W.tobytes(), remembered)
+        key = (missing_W.tobytes(), held_W.tobytes())
         if key not in self._forwards:
+            remembered = frozenset(self._columns[j] for j in np.flatnonzero(held_W).tolist())
             self._forwards[key] = self.work.forwards(self._rows_of(missing_W), remembered)
         return self._forwards[key]

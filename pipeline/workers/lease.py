@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.data import SampleRef
 from pipeline.engine import Counters
+from pipeline.rows import Part
 from pipeline.work import Wanted
 from pipeline.workers.schedule import Image
 
@@ -19,7 +20,7 @@ class Lease:
     image: Image
     ref: SampleRef
     wanted: Wanted
-    known: Mapping[tuple[str, Any], str] = field(default_factory=dict)
+    known: Mapping[tuple[str, Any], Part] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

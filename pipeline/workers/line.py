@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from pipeline.engine import Engine
-from pipeline.rows import Writer
+from pipeline.rows import RunDir, Writer
+from pipeline.rows.storage import retried
 from pipeline.work import Known, Row, Work
 from pipeline.workers.lease import Lease, Report
 from pipeline.workers.schedule import Image
@@ -154,12 +155,19 @@ class Line:
 
     def _known(self, lease: Lease) -> Known:
         """Earlier rows whose orders are those that are wanted."""
-        prints, facet_of = self.work.order_fingerprints, self.work.kind.facet
-        run, ref = self.writer.run, lease.ref
+        prints, kind = self.work.order_fingerprints, self.work.kind
+        place = {"shard": lease.ref.shard, "key": lease.ref.key, "status": "ok"}
         found: dict[tuple[str, Any], Row] = {}
         for part in set(lease.known.values()):
-            rows = run.read_rows(part, shard=ref.shard, key=ref.key, status="ok")
-            orders = {(row["order_fingerprint"], row[facet_of]): row for row in rows}
+            read = partial(RunDir(part.out, kind).read_rows, part.name, **place)
+            try:
+                rows = retried(read)
+            except FileNotFoundError:  # nobody locks a run that another one reads
+                raise ValueError(
+                    f"{part.out} was rewritten meanwhile: {part.name}, which held the order, is "
+                    "there no more"
+                ) from None
+            orders = {(row["order_fingerprint"], row[kind.facet]): row for row in rows}
             for (method, facet), where in lease.known.items():
                 if where == part:
                     found[method, facet] = orders[prints[method], facet]

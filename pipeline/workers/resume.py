@@ -80,15 +80,18 @@ def resumed(
     stamps = Stamps(run)
     wanted = [(work.fingerprints[method], facet) for method, facet in work.wanted]
     orders = [work.order_fingerprints.get(method, "") for method, _ in work.wanted]
-    if not run.sealed():
-        return Backlog(work, Committed(len(wanted), {}), chosen), stamps
-    if retry and (dropped := _drop_failed(run, work)):
-        say(f"{run.out}: {dropped} rows that failed are computed again")
-    chosen = list(chosen)
-    changed = [index for index, _ in chosen if stamps.changed(index)]
-    if changed:
-        _drop_changed(run, work, changed, say)
-    committed = Committed.read(run, wanted, orders if any(orders) else ())
+    committed = Committed(len(wanted), {})
+    if run.sealed():
+        if retry and (dropped := _drop_failed(run, work)):
+            say(f"{run.out}: {dropped} rows that failed are computed again")
+        chosen = list(chosen)
+        changed = [index for index, _ in chosen if stamps.changed(index)]
+        if changed:
+            _drop_changed(run, work, changed, say)
+        committed = Committed.read(run, wanted, orders if any(orders) else ())
+    lender = RunDir(work.lender, run.kind)
+    if work.lender and lender.path() != run.path():
+        committed = committed.with_orders_of(lender, wanted, orders)
     return Backlog(work, committed, chosen), stamps
 
 

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("judge", pa.string()),
         ("measure", pa.string()),
         ("value", pa.float64()),
+        *((name, pa.string()) for name in ("order_model", "order_weights")),
     ]
 )
 CURVES = Kind("curves", "results", SCHEMA, "objective", "jobs.evaluate")

@@ -30,7 +30,7 @@ def areas(summaries: Sequence[Summary]) -> Table:
         rows.append(
             [
                 s["title"],
-                *(f"{s[column]}{own.get(column, '')}" for column in columns),
+                *(f"{s[column] or '-'}{own.get(column, '')}" for column in columns),
                 s["objective"],
                 *([s["measure"], interval(s, "value")] if others else []),
                 interval(s, "auc_probability"),

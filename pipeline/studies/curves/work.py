@@ -146,7 +146,7 @@ class CurvesWork(Work):
         for name in dict.fromkeys(name for name, _ in wanted):
             objectives: list[Objective] = [o for n, o in wanted if n == name]
             mine = {o: known[name, o] for o in objectives if (name, o) in known}
-            found, problem = {o: _remembered(row) for o, row in mine.items()}, None
+            found, problem = {o: remembered(row) for o, row in mine.items()}, None
             if len(found) < len(objectives):
                 try:
                     found = (yield from self._found(arena, games[self.masking], name)) | found
@@ -276,8 +276,8 @@ def _order_row(found: Attribution, bill: Bill, cutting: int) -> Row:
     }
 
 
-def _remembered(row: Row) -> tuple[Attribution, Row]:
-    """An order of an earlier row."""
+def remembered(row: Row) -> tuple[Attribution, Row]:
+    """An order of an earlier row, and the columns that hold it."""
     found = Attribution(
         order=list(row["order"]),
         evaluations=row["evaluations"],
