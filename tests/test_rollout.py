@@ -76,6 +76,17 @@ def test_attention_that_stays_at_home_mixes_nothing():
     torch.testing.assert_close(joint_attention([identity] * 3), identity)
 
 
+def test_three_tokens_in_two_layers_by_hand():
+    """(A + I) / 2 of each, the second layer's times the first's, worked out on paper."""
+    first = torch.tensor([[0.5, 0.25, 0.25], [0, 1, 0], [0, 0, 1.0]])
+    second = torch.tensor([[0, 0.6, 0.4], [1, 0, 0], [0.2, 0.3, 0.5]])
+    expected = torch.tensor(
+        [[0.375, 0.3625, 0.2625], [0.375, 0.5625, 0.0625], [0.075, 0.1625, 0.7625]]
+    )
+    found = joint_attention([first[None], second[None]])
+    torch.testing.assert_close(found[0], expected)
+
+
 def test_batch_equals_single(vit):
     x_BCHW = images(vit, 3)
     together = Rollout().heatmaps(vit, x_BCHW, [0, 1, 2])

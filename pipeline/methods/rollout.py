@@ -4,7 +4,7 @@ R = A~_L ... A~_1, where A~_l is A_l, averaged over heads, plus I, rows divided 
 heat of a patch is its share in the class token's row. Every target class gets the same map.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -47,20 +47,15 @@ class Rollout:
 
     def heatmaps(self, model: Model, images_BCHW: Tensor, targets: list[int]) -> Tensor:
         """Maps (B, H, W), constant on each patch, maximum 1. Raises UsageError for other models."""
-        vit = _plain_vit(model)
-        with torch.inference_mode(), _attention(vit) as layers_BLL:
+        vit = plain_vit(model, "rollout")
+        layers_BLL: list[Tensor] = []
+
+        def keep(attention_BhLL: Tensor) -> None:
+            layers_BLL.append(attention_BhLL.float().mean(1))
+
+        with torch.inference_mode(), attention(vit, keep):
             vit(images_BCHW)
-            rollout_BLL = joint_attention(layers_BLL)
-        prefix = vit.num_prefix_tokens
-        if vit.global_pool == "token":
-            row_BL = rollout_BLL[:, 0]
-        else:
-            row_BL = rollout_BLL[:, 0 if vit.pool_include_prefix else prefix :].mean(1)
-        heat_BL = row_BL[:, prefix:]
-        heat_BL = heat_BL / heat_BL.amax(1, keepdim=True)
-        grid_hw = vit.patch_embed.dynamic_feat_size(model.input_hw)
-        # nearest: a bilinear map would blend neighbours into a patch's mean
-        return interpolate(heat_BL.unflatten(1, grid_hw)[:, None], model.input_hw)[:, 0]
+            return patch_heat(model, joint_attention(layers_BLL))
 
 
 def joint_attention(layers_BLL: Sequence[Tensor]) -> Tensor:
@@ -76,24 +71,40 @@ def joint_attention(layers_BLL: Sequence[Tensor]) -> Tensor:
     return rollout_BLL
 
 
-@contextmanager
-def _attention(vit: Any) -> Iterator[list[Tensor]]:
-    """Collects each layer's attention, mean over heads, fp32 (B, L, L), while the model runs."""
-    layers_BLL: list[Tensor] = []
+def patch_heat(model: Model, relevance_BLL: Tensor) -> Tensor:
+    """Maps (B, H, W), constant on each patch, maximum 1, of how much each patch counts for what the
+    head reads: a row of the matrix, or the mean row of the tokens that are pooled."""
+    vit: Any = model.module
+    prefix = vit.num_prefix_tokens
+    if vit.global_pool == "token":
+        row_BL = relevance_BLL[:, 0]
+    else:
+        row_BL = relevance_BLL[:, 0 if vit.pool_include_prefix else prefix :].mean(1)
+    heat_BL = row_BL[:, prefix:]
+    heat_BL = heat_BL / heat_BL.amax(1, keepdim=True)
+    grid_hw = vit.patch_embed.dynamic_feat_size(model.input_hw)
+    # nearest: a bilinear map would blend neighbours into a patch's mean
+    return interpolate(heat_BL.unflatten(1, grid_hw)[:, None], model.input_hw)[:, 0]
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        layers_BLL.append(inputs[0].float().mean(1))
+
+@contextmanager
+def attention(vit: Any, keep: Callable[[Tensor], None]) -> Iterator[None]:
+    """While the model runs, `keep` is given each layer's attention (B, heads, L, L), in order."""
+
+    def hand_over(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        keep(inputs[0])
 
     with ExitStack() as stack:
         for block in vit.blocks:
             # fused attention never forms the matrix; the plain path hands it to its dropout
             stack.callback(setattr, block.attn, "fused_attn", block.attn.fused_attn)
             block.attn.fused_attn = False
-            stack.enter_context(block.attn.attn_drop.register_forward_pre_hook(keep))
-        yield layers_BLL
+            stack.enter_context(block.attn.attn_drop.register_forward_pre_hook(hand_over))
+        yield
 
 
-def _plain_vit(model: Model) -> Any:
+def plain_vit(model: Model, method: str) -> Any:
+    """The module. Raises UsageError, which names the method, for what is no plain ViT."""
     vit: Any = model.module
     plain = (
         isinstance(vit, VisionTransformer)
@@ -102,7 +113,7 @@ def _plain_vit(model: Model) -> Any:
     )
     if not plain:
         raise UsageError(
-            f"rollout: {type(vit).__name__} is no plain Vision Transformer with softmax attention "
-            "over all tokens, so there is nothing to roll out; use methods=[gradcam]"
+            f"{method}: {type(vit).__name__} is no plain Vision Transformer with softmax attention "
+            "over all tokens, so there is none to follow; use methods=[gradcam]"
         )
     return vit
