@@ -1,6 +1,7 @@
 """Print what jobs.evaluate would take with the same settings; nothing is written.
 
-Images, forwards, device hours from a few timed images, and bytes of output, method by method.
+Images, forwards, device hours from a few timed images, the memory of the largest batch beyond the
+model, and bytes of output, method by method.
 
     python -m jobs.plan experiment=quickstart
 """
@@ -33,11 +34,11 @@ def main(settings: dict[str, Any]) -> None:
     refs = list(evaluation.data.index())
     plans = plan.plan(evaluation, refs, timed_images=settings["timed_images"])
     print(f"{settings['dataset']['name']}: {len(refs)} images; one {device}, timed on this machine")
-    print(f"{'method':18} {'forwards':>16} {'device hours':>13} {'output':>10}")
+    print(f"{'method':18} {'forwards':>16} {'device hours':>13} {'peak':>11} {'output':>10}")
     for line in plans:
         print(
             f"{line.method:18} {line.forwards:16,} {line.device_hours:13.3f} "
-            f"{line.bytes / 1e6:7.2f} MB"
+            f"{line.peak_bytes / 1e6:8.0f} MB {line.bytes / 1e6:7.2f} MB"
         )
     total = sum(line.device_hours for line in plans)
     print(f"{'in all':18} {sum(p.forwards for p in plans):16,} {total:13.3f}")

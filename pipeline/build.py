@@ -16,6 +16,8 @@ from pipeline.work import SCHEMA_VERSION, Work
 LABELS = ("_target_", "name", "weights", "prototypes", "match", "label")
 """Settings of a model that do not say what it is: its weights, prototypes among them, are known by
 their hash, its network by `_architecture`."""
+LATER = (("output", "softmax"),)
+"""Defaults of settings that came when rows of models were already out there."""
 
 
 def dataset(settings: Mapping[str, Any]) -> Shards:
@@ -53,7 +55,11 @@ def explained(settings: Mapping[str, Any], device: str) -> tuple[Model, Shards, 
         "weights": model.weights_hash,
         "preprocessing": model.preprocessing,
         "architecture": _architecture(model, settings["model"]),
-        "model": {k: v for k, v in settings["model"].items() if k not in LABELS},
+        "model": {
+            name: value
+            for name, value in settings["model"].items()
+            if name not in LABELS and (name, value) not in LATER
+        },
         "dataset": {k: settings["dataset"][k] for k in ("name", "label", "exif")},
         "target": target(settings, data),  # a class by its index, however it is named
         "precision": precision,

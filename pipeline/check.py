@@ -111,9 +111,13 @@ def check(
     checked = Checked(**_read(model, data, refs, images), model=model)
     report, logits_BK = Report(), checked.logits(checked.x_BCHW)
     _preprocessing(report, checked)
-    _labels(report, checked, logits_BK)
-    _softmax(report, logits_BK)
+    if model.output != "scalar":
+        _labels(report, checked, logits_BK)
     _features(report, checked)
+    if model.output != "softmax":  # what follows compares classes that exclude each other
+        report.facts["output"] = model.output
+        return report
+    _softmax(report, logits_BK)
     _ends(report, checked, maskings, logits_BK)
     _readings(report, checked, logits_BK)
     return report

@@ -64,7 +64,8 @@ def compare(one: RunDir, other: RunDir) -> Comparison:
 def _agreement(key: tuple[Any, ...], pairs: Iterable[tuple[Row, Row]]) -> Agreement:
     pairs = list(pairs)
     equal = [_equal(a["order"], b["order"]) for a, b in pairs]
-    gaps = np.abs([a["auc_probability"] - b["auc_probability"] for a, b in pairs])
+    areas_n2 = np.array([[row["auc_probability"] for row in pair] for pair in pairs], dtype=float)
+    gaps = np.abs(areas_n2[:, 0] - areas_n2[:, 1])  # NaN of scalar outputs
     *game, method, objective = key
     return Agreement(
         game=tuple(game),

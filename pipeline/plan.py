@@ -1,4 +1,4 @@
-"""What a run will take, before it is begun: forwards, device hours and bytes, method by method.
+"""What a run will take, before it is begun: forwards, device hours, memory and bytes, by method.
 
 Methods are played on real images, cut into their players: what they ask of other programs
 (heatmaps) is computed and timed, coalitions are counted by size and answered at random, at the
@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline import UsageError
 from pipeline.data import SampleRef
 from pipeline.engine import Engine, Reply
+from pipeline.engine.device import Peak
 from pipeline.game import Ask, Coalitions
 from pipeline.game.arena import Turn
 from pipeline.masking import Masking
@@ -30,13 +31,18 @@ SIZES = (0.02, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One method's cost over the whole data set. `bytes`: its rows before compression."""
+    """One method's cost over the whole data set. `bytes`: its rows before compression.
+
+    `peak_bytes`: the most memory that a batch took, of its coalitions or of other programs, beyond
+    the model (`pipeline.engine.device.Peak`).
+    """
 
     method: str
     images: int
     forwards: int
     device_hours: float
     bytes: int
+    peak_bytes: int
 
 
 @dataclass
@@ -49,6 +55,10 @@ class _Cost:
     seconds: float = 0.0
     bytes: int = 0
 
+    def rows(self, work: CurvesWork) -> list[tuple[Masking, Counter]]:
+        """Coalitions under each masking."""
+        return [(work.masking, self.searched), (work.curve_masking, self.judged)]
+
 
 def plan(work: CurvesWork, refs: Sequence[SampleRef], *, timed_images: int) -> list[Plan]:
     """Time rows on the first readable images; one Plan a method.
@@ -59,10 +69,11 @@ def plan(work: CurvesWork, refs: Sequence[SampleRef], *, timed_images: int) -> l
     images = list(islice(_readable(work, refs), timed_images))
     if not images:
         raise UsageError(f"dataset.shards: none of {len(refs)} images can be read")
-    price = {
-        masking: _seconds_per_row(work, masking, images)
-        for masking in {work.masking, work.curve_masking}
-    }
+    price, peaks = {}, {}
+    for masking in dict.fromkeys((work.masking, work.curve_masking)):
+        peak = Peak(work.model.device)
+        price[masking] = _seconds_per_row(work, masking, images)
+        peaks[masking] = peak.bytes()
     ends = 2 if work.masking == work.curve_masking else 3
     hours = ends * len(refs) * float(price[work.masking][1].max()) / 3600
     plans = [
@@ -72,11 +83,14 @@ def plan(work: CurvesWork, refs: Sequence[SampleRef], *, timed_images: int) -> l
             forwards=ends * len(refs),
             device_hours=hours,
             bytes=0,
+            peak_bytes=max(peaks.values()),
         )
     ]
     for name in work.methods:
-        cost, engine = _Cost(), Engine(work.model)
+        cost, engine, peak = _Cost(), Engine(work.model), Peak(work.model.device)
         list(engine.run([_rehearsal(work, image, name, cost) for image in images], in_flight=8))
+        asked = [masking for masking, rows in cost.rows(work) if rows]
+        peak_bytes = max(peak.bytes(), *(peaks[masking] for masking in asked), 0)
         forwards = cost.searched.total() + cost.judged.total() + engine.counters.forwards
         seconds = cost.seconds + _price(cost.searched, price[work.masking])
         seconds += _price(cost.judged, price[work.curve_masking])
@@ -88,6 +102,7 @@ def plan(work: CurvesWork, refs: Sequence[SampleRef], *, timed_images: int) -> l
                 forwards=round(forwards * share),
                 device_hours=seconds * share / 3600,
                 bytes=round(cost.bytes * share),
+                peak_bytes=peak_bytes,
             )
         )
     return plans

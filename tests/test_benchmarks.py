@@ -13,6 +13,7 @@ from pipeline.engine import Engine
     [
         "composing",
         "host",
+        "imputation",
         "index",
         "leases",
         "moxi",

@@ -5,6 +5,7 @@ from conftest import logits, prepared
 from pipeline import UsageError
 from pipeline.masking.black import Black
 from pipeline.masking.blur import Blur
+from pipeline.masking.linear_imputation import LinearImputation
 from pipeline.masking.mean import Mean
 from pipeline.masking.zero import Zero
 from pipeline.players import fractions
@@ -42,6 +43,15 @@ def test_hidden_pixels_show_the_fill_and_visible_ones_the_image(masking, tiny_mo
     assert torch.equal(x_CHW[:, 80:, 80:], IMAGE[:, 80:, 80:])
     assert torch.equal(x_CHW[:, :80, 80:], fill_CHW[:, :80, 80:])
     assert torch.equal(x_CHW[:, 80:, :80], fill_CHW[:, 80:, :80])
+
+
+@pytest.mark.parametrize(
+    "masking", [Zero(), Black(), Mean(), Blur(), LinearImputation(), LinearImputation(noise=0.0)]
+)
+def test_everything_visible_is_the_plain_forward(masking, tiny_model):
+    ready = prepared(tiny_model, masking, IMAGE, PatchGrid(grid=2).cut(160, 160))
+    seen_BK = logits(tiny_model, masking, ready, torch.ones(1, 4, dtype=torch.bool))
+    torch.testing.assert_close(seen_BK, tiny_model.logits(IMAGE[None]))
 
 
 def test_fills_are_what_their_names_say(tiny_model):

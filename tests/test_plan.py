@@ -1,5 +1,7 @@
 """A plan says what a run will spend: forwards to the last one, methods asked and not guessed."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from conftest import encode, moxi, write_tar
@@ -14,6 +16,7 @@ from pipeline.masking.zero import Zero
 from pipeline.methods.gradcam import GradCam
 from pipeline.methods.moxi_minus import MoxiMinus
 from pipeline.methods.random import Random
+from pipeline.methods.saliency import Saliency
 from pipeline.plan import plan
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.studies.curves.work import CurvesWork
@@ -62,6 +65,38 @@ def test_planned_forwards_are_those_spent(curve_masking, tiny_model, shard):
     everything = list(work.data.index())
     whole = {line.method: line for line in plan(work, everything, timed_images=1)}
     assert whole["search"].forwards == plans["search"].forwards * 3 // 2  # of three images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hungry(Saliency):
+    """Its batches take so many numbers more."""
+
+    numbers: int = 1
+
+    def heatmaps(self, model, images_BCHW, targets):
+        more = torch.ones(self.numbers)
+        return super().heatmaps(model, images_BCHW, targets) + more[0] * 0
+
+
+def test_the_peak_is_what_a_method_s_batches_take(tiny_model, shard):
+    methods = {"little": Hungry(), "much": Hungry(numbers=100_000_000), "after": Hungry()}
+    work = CurvesWork(
+        data=Shards(name="x", shards=shard),
+        model=tiny_model,
+        players=PatchGrid(grid=4),
+        masking=Zero(),
+        curve_masking=Zero(),
+        judge=Regions(),
+        methods=methods,
+        names={},
+        fingerprints=dict.fromkeys(methods, "x"),
+        order_fingerprints=dict.fromkeys(methods, "y"),
+    )
+    plans = {line.method: line for line in plan(work, list(work.data.index()), timed_images=2)}
+    least = plans["(end points)"].peak_bytes
+    assert 0 < least < 350e6
+    assert 400e6 < plans["much"].peak_bytes < 700e6
+    assert all(least <= plans[name].peak_bytes < 350e6 for name in ("little", "after"))
 
 
 def test_a_plan_without_an_image_is_refused(tiny_model, tmp_path):

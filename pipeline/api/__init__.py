@@ -117,6 +117,8 @@ def _explained(
     transform: Any,
 ) -> Explained:
     loaded = load(model, images, transform)
+    if loaded.output == "scalar":
+        raise UsageError("model.output=scalar: its curves are rows of jobs.evaluate; none here yet")
     images_CHW = tensors(images, loaded, transform)
     asked = targets(target, len(images_CHW))
     cut, hidden = players or PatchGrid(grid=grid), chosen("masking", masking)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline import UsageError
 from pipeline.engine import Program, Request
 from pipeline.players import View
 
@@ -163,8 +164,23 @@ class Outputs:
 
     @property
     def value_C(self) -> Tensor:
-        """The value function v: log-odds of the target."""
+        """The value function v: log-odds of the target, or a scalar output itself."""
         return torch.from_numpy(self.read_CR[:, len(self.classes)])
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether v is a number that is no class's, so that nothing is probable or predicted."""
+        return self.n_classes == 1
+
+    @property
+    def probability_C(self) -> Tensor:
+        """Of the target, float64: v is log p/(1 - p). Raises UsageError for a scalar output."""
+        if self.is_scalar:
+            raise UsageError(
+                "model.output=scalar: the model's output is no probability; choose what reads "
+                "log-odds, which hold it"
+            )
+        return self.value_C.double().sigmoid()
 
     @property
     def top1_C(self) -> Tensor:
@@ -175,7 +191,7 @@ class Outputs:
         """The target's log-odds, probability or logit, float64 (C,)."""
         if read == "logit":
             return self.logits_CT[:, 0].double()
-        return self.value_C.double().sigmoid() if read == "probability" else self.value_C.double()
+        return self.probability_C if read == "probability" else self.value_C.double()
 
     def __len__(self) -> int:
         return len(self.read_CR)

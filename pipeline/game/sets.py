@@ -11,7 +11,7 @@ from pipeline.engine import Spent
 from pipeline.engine.device import to_device, to_host
 from pipeline.game import TOP, Outputs, Reads
 from pipeline.masking import Masking, Shown
-from pipeline.models import Model
+from pipeline.models import Model, Output
 
 
 class Hands(NamedTuple):
@@ -57,7 +57,7 @@ class SetGame:
             logits_BK = model.classify(features_BD).float()
             entropy = any(piece.reads.entropy for piece in pieces)
             index_BT = _classes(pieces, rows, logits_BK.shape[1])
-            read_BR = to_host(read_out(logits_BK, index_BT, entropy=entropy))
+            read_BR = to_host(read_out(logits_BK, index_BT, entropy=entropy, output=model.output))
             kept = any(piece.reads.features for piece in pieces)
             features_BD = to_host(features_BD.float()) if kept else None
         spent(rows)
@@ -96,11 +96,14 @@ def _classes(pieces: list[Hands], rows: int, n_classes: int) -> Tensor:
     return torch.from_numpy(np.minimum(index_BT, n_classes - 1))
 
 
-def read_out(logits_BK: Tensor, index_BT: Tensor, *, entropy: bool = False) -> Tensor:
+def read_out(
+    logits_BK: Tensor, index_BT: Tensor, *, entropy: bool = False, output: Output = "softmax"
+) -> Tensor:
     """(B, 2T + 2): logits and log-odds of each row's classes, its prediction, its entropy.
 
     `index_BT`, on the host: TOP stands for the prediction. Log-odds are z_t - logsumexp_{j != t}
-    z_j, which does not saturate as log p - log(1 - p) does.
+    z_j, which does not saturate as log p - log(1 - p) does. Under a sigmoid they are the logits, of
+    a scalar output the output itself; neither has an entropy over classes (NaN).
     """
     prediction_B1 = logits_BK.argmax(1, keepdim=True)
     predicts = (index_BT.numpy() == TOP).any()
@@ -108,6 +111,10 @@ def read_out(logits_BK: Tensor, index_BT: Tensor, *, entropy: bool = False) -> T
     if predicts:
         index_BT = torch.where(index_BT == TOP, prediction_B1, index_BT)
     logits_BT = logits_BK.gather(1, index_BT)
+    if output != "softmax":
+        prediction_B1 = prediction_B1.float()
+        last_B1 = torch.full_like(prediction_B1, torch.nan) if entropy else prediction_B1
+        return torch.cat([logits_BT, logits_BT, prediction_B1, last_B1], 1)
     log_odds = []
     for t in range(index_BT.shape[1]):
         rest_BK = logits_BK.scatter(1, index_BT[:, t : t + 1], -torch.inf)

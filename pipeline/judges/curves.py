@@ -17,6 +17,9 @@ from pipeline.masking import Masking
 from pipeline.players import View
 from pipeline.searches import prefixes
 
+OF_CLASSES = ("probability", "top1", "auc_probability", "auc_top1", "flip")
+"""Columns that say something of a class."""
+
 
 def elsewhere(
     order: list[int],
@@ -40,8 +43,12 @@ def judged_under(masking: Masking | None) -> dict[str, str]:
 def columns(
     outputs: Outputs, fraction_G: np.ndarray, objective: Objective, fixed_start: bool = False
 ) -> dict[str, Any]:
-    """Columns of a curve: its points, areas and flip."""
-    probability_G = outputs.value_C.double().sigmoid().numpy()  # log-odds = log p/(1-p)
+    """Columns of a curve: its points, areas and flip. Of a scalar output `log_odds` is the output
+    and all that is said of classes is None."""
+    if outputs.is_scalar:
+        points = {"fraction": fraction_G, "log_odds": outputs.value_C.numpy()}
+        return points | dict.fromkeys(OF_CLASSES)
+    probability_G = outputs.probability_C.numpy()
     top1_G = outputs.top1_C
     if fixed_start:
         top1_G = top1_G.clone()

@@ -37,7 +37,7 @@ class Mas:
         held_G = np.concatenate([[0], np.cumsum(placed)]) / (magnitude_N.sum() or 1)
         if len(held_G) < len(outputs):  # the end point of an order that stops early
             held_G = np.append(held_G, 1.0)
-        aligned_G = aligned(row["probability"], held_G, objective)
+        aligned_G = aligned(outputs.probability_C.numpy(), held_G, objective)
         return row | {"measure": "mas", "value": auc(row["fraction"], aligned_G)}
 
 

@@ -63,8 +63,7 @@ class MuFidelity:
         places_CN = rng.permuted(np.tile(np.arange(n), (self.samples, 1)), axis=1)
         hidden_CN = torch.from_numpy(places_CN < hidden)
         outputs = yield Coalitions(~hidden_CN)
-        full = game.ends.value_C[1].double().sigmoid()
-        drop_C = (full - outputs.value_C.double().sigmoid()).numpy()
+        drop_C = (game.ends.probability_C[1] - outputs.probability_C).numpy()
         worth_C = (hidden_CN.double() @ worth_N).numpy()
         if np.ptp(drop_C) == 0 or np.ptp(worth_C) == 0:
             raise ValueError("mu-Fidelity: every set is worth the same, or costs the same")

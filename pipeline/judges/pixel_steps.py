@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline import UsageError
 from pipeline.game import Game, Objective
 from pipeline.judges import Verdict, heat
+from pipeline.judges.areas import auc
 from pipeline.judges.curves import columns, elsewhere, fractions, judged_under
 from pipeline.masking import Masking
 from pipeline.methods import Attribution
@@ -61,8 +62,9 @@ class PixelSteps:
         order = list(range(int(step_HW.max()) + 1))
         outputs = yield elsewhere(order, objective, masking, lambda view: step_HW)
         row = columns(outputs, fractions(order, shares(step_HW)), objective)
-        row |= {"measure": "auc_probability", "value": row["auc_probability"]}
-        return row | judged_under(masking)
+        measure = "auc_output" if outputs.is_scalar else "auc_probability"
+        area = auc(row["fraction"], row["log_odds"]) if outputs.is_scalar else row[measure]
+        return row | {"measure": measure, "value": area} | judged_under(masking)
 
 
 def cut(heat_HW: Tensor, steps: int | None, pixels: int | None) -> Tensor:

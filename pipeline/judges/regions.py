@@ -24,7 +24,8 @@ Read = Literal["probability", "log_odds", "logit", "top1"]
 
 @dataclass(frozen=True, kw_only=True)
 class Regions:
-    """One step a player. `value` is the area under what is `read` of the target.
+    """One step a player. `value` is the area under what is `read` of the target, or under a scalar
+    output, which is no class's.
 
     `first`: the players that are inserted or deleted first, the `most` or the `least` important.
     `area`: `trapezoid` over the fraction of pixels, or the `mean` of all points but the first.
@@ -65,8 +66,9 @@ class Regions:
         return row | self._measured(row, outputs) | judged_under(self.masking)
 
     def _measured(self, row: dict[str, Any], outputs: Outputs) -> dict[str, Any]:
-        measure = f"{'auc' if self.area == 'trapezoid' else 'mean'}_{self.read}"
-        y_G = outputs.logits_CT[:, 0].numpy() if self.read == "logit" else row[self.read]
+        read = "output" if outputs.is_scalar else self.read
+        measure = f"{'auc' if self.area == 'trapezoid' else 'mean'}_{read}"
+        y_G = outputs.logits_CT[:, 0].numpy() if read in ("logit", "output") else row[read]
         mean = self.area == "mean"
         return {
             "measure": measure if self.first == "most" else f"{measure}_least_first",

@@ -32,6 +32,6 @@ class Srg:
         row = columns(most, fractions(order, game.share_N), objective)
         back = reversed_order(order, n)
         least = yield from curve(back, n, objective, game.ends)
-        probability_G = least.value_C.double().sigmoid().numpy()
+        probability_G = least.probability_C.numpy()
         gain = auc(fractions(back, game.share_N), probability_G) - row["auc_probability"]
         return row | {"measure": "srg", "value": gain if objective == "deletion" else -gain}

@@ -55,6 +55,11 @@ class Adversarial(PixelMasking):
 
     def attacked(self, model: Model, images_BCHW: Tensor) -> Tensor:
         """Whole images attacked (B, C, H, W), float32; only forwards are in the model's dtype."""
+        if model.output != "softmax":
+            raise UsageError(
+                f"masking.attack={self.attack}: it raises the cross entropy of a softmax, the "
+                f"model has model.output={model.output}"
+            )
         # in normalised pixels, a raw distance is scaled channel by channel, and signs are the same
         black, white = (to_device(model.normalise(grey), model.device) for grey in (0.0, 1.0))
         scale = white - black

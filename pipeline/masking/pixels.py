@@ -57,6 +57,10 @@ class PixelMasking(ABC):
 
     def encode(self, model: Model, parts: list[Shown]) -> Tensor:
         """Compose the masked images on the device and run the model on all of them."""
+        return model.encode(self.compose(model, parts))
+
+    def compose(self, model: Model, parts: list[Shown]) -> Tensor:
+        """Masked images (B, C, H, W), in the model's dtype."""
         height, width = model.input_hw
         x_BCHW = torch.empty(
             (sum(map(len, parts)), len(parts[0].prepared.image_CHW), height, width),
@@ -72,4 +76,4 @@ class PixelMasking(ABC):
                 visible.view(-1, 1, height, width), image_CHW, fill_CHW
             )
             start = stop
-        return model.encode(x_BCHW)
+        return x_BCHW

@@ -76,7 +76,7 @@ def input_gradients(model: Model, x_BCHW: Tensor, targets: list[int], read: Read
     """d y_t / d x of each image, y the logit or probability of its target, fp32 (B, C, H, W)."""
     with torch.enable_grad():
         x_BCHW = x_BCHW.detach().to(model.dtype).requires_grad_(True)
-        y_B = target_outputs(model.module(x_BCHW), targets, read)
+        y_B = target_outputs(model, model.module(x_BCHW), targets, read)
         # weights are frozen; autograd.grad and the engine's count of FLOPs exclude each other
         y_B.sum().backward()
     assert x_BCHW.grad is not None

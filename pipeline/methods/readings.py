@@ -44,9 +44,10 @@ def check_read(setting: str, read: str) -> None:
         raise UsageError(f"{setting}={read!r}: use 'logit' or 'probability'")
 
 
-def target_outputs(logits_BK: Tensor, targets: list[int], read: Read) -> Tensor:
+def target_outputs(model: Model, logits_BK: Tensor, targets: list[int], read: Read) -> Tensor:
     """Each row's logit or probability of its own target, fp32 (B,)."""
-    y_BK = logits_BK.float() if read == "logit" else logits_BK.float().softmax(1)
+    y_BK = logits_BK.float()
+    y_BK = y_BK if read == "logit" else model.probabilities(y_BK)
     index_B1 = to_device(torch.tensor(targets), logits_BK.device)[:, None]
     return y_BK.gather(1, index_B1)[:, 0]
 
@@ -71,7 +72,7 @@ class Readings(ABC):
         with torch.inference_mode():
             x_BCHW = torch.cat([self.shown(model, piece) for piece in pieces])
             logits_BK = model.logits(x_BCHW.to(model.dtype))
-            y_B = to_host(target_outputs(logits_BK, targets, self.read))
+            y_B = to_host(target_outputs(model, logits_BK, targets, self.read))
         spent(len(targets))
         return y_B
 

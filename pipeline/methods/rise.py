@@ -83,7 +83,7 @@ class SoftMasks:
                     for piece, mask_BHW in zip(pieces, masks, strict=True)
                 ]
             )
-            p_BK = model.logits(x_BCHW).float().softmax(1)
+            p_BK = model.probabilities(model.logits(x_BCHW).float())
             sums, start = [], 0
             for piece, mask_BHW in zip(pieces, masks, strict=True):
                 p_B = p_BK[start : start + len(piece), piece.target]

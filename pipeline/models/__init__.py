@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from PIL import Image
@@ -20,6 +20,9 @@ logging.getLogger("torchcam").setLevel(logging.ERROR)  # it warns of the layer t
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 EMBEDDINGS = ("stem.proj", "patch_embed")
 """Layers that cut an image into tokens: all that a network without convolutions has of maps."""
+Output = Literal["softmax", "sigmoid", "scalar"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
+"""What logits mean: one class of several; any of several labels, each by itself; one number."""
 PREPROCESSING = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
 
@@ -29,7 +32,7 @@ class Model:
 
     `name` says what it truly is, such as resnet18.a1_in1k; `preprocessing` holds timm's data config
     (input_size, interpolation, mean, std, crop_pct, crop_mode); `cam_layer` names the layer that
-    CAM methods read (None: the last feature map, or a ViT's last block).
+    CAM methods read (None: the last feature map, or a ViT's last block); `output`: one of OUTPUTS.
     """
 
     module: nn.Module
@@ -38,6 +41,7 @@ class Model:
     name: str = ""
     weights_hash: str = ""
     cam_layer: str | None = None
+    output: Output = "softmax"
 
     def encode(self, x_BCHW: Tensor) -> Tensor:
         """Features (B, D), what the classifier reads; the logits where not `has_features`."""
@@ -50,6 +54,15 @@ class Model:
     def logits(self, x_BCHW: Tensor) -> Tensor:
         """Logits (B, K) of normalised images: the module's own."""
         return self.classify(self.encode(x_BCHW))
+
+    def probabilities(self, logits_BK: Tensor) -> Tensor:
+        """Of each class (B, K), differentiable. Raises UsageError for a scalar output."""
+        if self.output == "scalar":
+            raise UsageError(
+                "model.output=scalar: the model's output is a number, not a probability; read "
+                "logits or log-odds, which hold it"
+            )
+        return logits_BK.softmax(1) if self.output == "softmax" else logits_BK.sigmoid()
 
     @property
     def has_features(self) -> bool:
@@ -65,7 +78,7 @@ class Model:
     def _parts(self) -> Parts:
         """Body and head, tried on one random image; raises UsageError if that gives no logits."""
         x_BCHW = example(self.preprocessing["input_size"]).to(self.device, self.dtype)
-        return split(self.module, x_BCHW)
+        return split(self.module, x_BCHW, 1 if self.output == "scalar" else 2)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline import UsageError
-from pipeline.models import Model, openclip, timm
+from pipeline.models import Model, Output, openclip, timm
 from pipeline.models.head import example, split
 from pipeline.models.loading import check_settings, ready, tried
 from pipeline.models.prototypes import Prototypes, read_prototypes
@@ -24,9 +24,9 @@ class DualEncoder:
     features; with `pooled`, what its classifier (or projection), taken off, would have read.
     `prototypes`: a .npy, .npz, .safetensors or .pt file with one float matrix (K, D).
     `scale`: the logit scale, 100 for CLIP; `normalise`: the rows of `prototypes` to unit length.
-    `weights`, `match`, `cam_layer`, `kwargs`, `preprocessing`: as of `TimmModel`; for open_clip,
-    `weights` is a pretrained tag, `random` or a file. `label` overrides the name in rows and
-    figures, <encoder>@<start of the weights' hash>.
+    `weights`, `match`, `cam_layer`, `kwargs`, `preprocessing`, `output`: as of `TimmModel`; for
+    open_clip, `weights` is a pretrained tag, `random` or a file. `label` overrides the name in rows
+    and figures, <encoder>@<start of the weights' hash>.
     """
 
     name: str
@@ -40,9 +40,12 @@ class DualEncoder:
     cam_layer: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    output: Output = "softmax"
 
     def __post_init__(self):
-        check_settings(match=self.match, preprocessing=self.preprocessing)
+        check_settings(match=self.match, preprocessing=self.preprocessing, output=self.output)
+        if self.output == "scalar":
+            raise UsageError("model.output=scalar: prototypes give two logits or more")
         if not self.scale > 0:
             raise UsageError(f"model.scale={self.scale}: give a positive number, for CLIP 100")
 
@@ -121,6 +124,7 @@ class DualEncoder:
             device=device,
             precision=precision,
             cam_layer=self.cam_layer,
+            output=self.output,
         )
 
 

@@ -27,26 +27,27 @@ def example(input_size: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def forward(module: nn.Module, x_BCHW: Tensor) -> Tensor:
-    """Logits (B, K). Raises UsageError for a module that gives anything else."""
+def forward(module: nn.Module, x_BCHW: Tensor, least: int = 2) -> Tensor:
+    """Logits (B, K), K >= `least`. Raises UsageError for a module that gives anything else."""
     logits_BK = module(x_BCHW)
     if not isinstance(logits_BK, Tensor):
         raise UsageError(f"the model gives {type(logits_BK).__name__}, not a tensor of logits")
-    if logits_BK.ndim != 2 or logits_BK.shape[1] < 2:
+    if logits_BK.ndim != 2 or logits_BK.shape[1] < least:
         raise UsageError(
             f"the model gives {tuple(logits_BK.shape)} for one image, not logits of two classes "
-            "or more (log-odds need two classes); check model.kwargs.num_classes"
+            "or more (log-odds need two classes); check model.kwargs.num_classes, or give "
+            "model.output=scalar for a model of one output"
         )
     return logits_BK
 
 
 @torch.no_grad()
-def split(module: nn.Module, x_BCHW: Tensor) -> Parts:
+def split(module: nn.Module, x_BCHW: Tensor, least: int = 2) -> Parts:
     """Body and head, or the module and an identity where it is no features and linear classifier.
 
     So with two heads (distilled DeiT), a convolution for a head, anything after the head.
     """
-    logits_BK = forward(module, x_BCHW)
+    logits_BK = forward(module, x_BCHW, least)
     whole = Parts(module, nn.Identity())
     path = _head(module)
     if path is None:

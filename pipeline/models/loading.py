@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import UsageError
-from pipeline.models import PRECISIONS, PREPROCESSING, Model
+from pipeline.models import OUTPUTS, PRECISIONS, PREPROCESSING, Model, Output
 from pipeline.models.folding import fold_batch_norms
 from pipeline.models.head import example, forward
 from pipeline.models.weights import reason
 
 
-def check_settings(*, match: str, preprocessing: Collection[str]) -> None:
+def check_settings(*, match: str, preprocessing: Collection[str], output: str = "softmax") -> None:
     """Raise UsageError for what no model can be made with."""
+    if output not in OUTPUTS:
+        raise UsageError(f"model.output={output!r}: use one of {', '.join(OUTPUTS)}")
     if match not in ("name", "order"):
         raise UsageError(f"model.match={match!r}: use 'name' or 'order'")
     if unknown := set(preprocessing) - set(PREPROCESSING):
@@ -24,8 +26,13 @@ def check_settings(*, match: str, preprocessing: Collection[str]) -> None:
         )
 
 
-def check_classes(count: Any) -> None:
-    """Raise UsageError for fewer than two classes; None leaves the number to the model."""
+def check_classes(count: Any, output: str = "softmax") -> None:
+    """Raise UsageError for fewer than two classes, and for any number but 1 of a scalar output;
+    None leaves the number to the model."""
+    if output == "scalar":
+        if count not in (None, 1):
+            raise UsageError(f"model.output=scalar: the model has {count} outputs, not one")
+        return
     if count is not None and (not isinstance(count, int) or count < 2):
         raise UsageError(
             f"model.kwargs.num_classes={count!r}: log-odds need two classes; give 2 or more"
@@ -41,11 +48,13 @@ def ready(
     device: torch.device | str,
     precision: str,
     cam_layer: str | None = None,
+    output: Output = "softmax",
 ) -> Model:
     """Freeze, try on one random image, fold batch norms, move to `device`, find the features.
 
     `precision`: one of PRECISIONS; `tf32` is a switch of the whole process. Raises UsageError for a
-    network that cannot read its input or gives no finite logits, and for a missing `cam_layer`.
+    network that cannot read its input or gives no finite logits, or not as many as `output` says,
+    and for a missing `cam_layer`.
     """
     module = module.eval().requires_grad_(False)
     if cam_layer and cam_layer not in dict(module.named_modules()):
@@ -54,7 +63,9 @@ def ready(
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     x_BCHW = example(preprocessing["input_size"])
-    folded = fold_batch_norms(module, x_BCHW, tried(module, x_BCHW))
+    logits_BK = tried(module, x_BCHW, 1 if output == "scalar" else 2)
+    check_classes(logits_BK.shape[1], output)
+    folded = fold_batch_norms(module, x_BCHW, logits_BK)
     memory = torch.channels_last if _suits_channels_last(module) else torch.contiguous_format
     model = Model(
         module=folded.to(device=device, dtype=PRECISIONS[precision]).to(memory_format=memory),  # type: ignore[call-overload]
@@ -63,15 +74,17 @@ def ready(
         name=name,
         weights_hash=weights_hash,
         cam_layer=cam_layer,
+        output=output,
     )
     _ = model.has_features  # found out now, not under the first image
     return model
 
 
-def tried(module: nn.Module, x_BCHW: Tensor) -> Tensor:
-    """Logits (B, K). Raises UsageError for a module that cannot read images, or gives no logits."""
+def tried(module: nn.Module, x_BCHW: Tensor, least: int = 2) -> Tensor:
+    """Logits (B, K), K >= `least`. Raises UsageError for a module that cannot read images, or gives
+    no logits."""
     try:
-        logits_BK = forward(module, x_BCHW)
+        logits_BK = forward(module, x_BCHW, least)
     except UsageError:
         raise
     except Exception as error:

@@ -13,7 +13,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from pipeline import UsageError
-from pipeline.models import PREPROCESSING, Model
+from pipeline.models import PREPROCESSING, Model, Output
 from pipeline.models.loading import check_classes, check_settings, ready
 from pipeline.models.once import one_at_a_time
 from pipeline.models.weights import fit_weights, hash_weights, read_weights, reason
@@ -31,7 +31,8 @@ class TimmModel:
     `match`: `name`, or `order` for weights that name the same tensors differently.
     `label` overrides the name in rows and figures: resnet18.a1_in1k for weights that timm or a
     package releases, resnet18@<start of the weights' hash> for all others.
-    `kwargs` go to `timm.create_model`; `preprocessing` overrides timm's data config.
+    `kwargs` go to `timm.create_model`; `preprocessing` overrides timm's data config; `output`:
+    `softmax`, `sigmoid` (labels that do not exclude each other) or `scalar` (one number).
     """
 
     name: str
@@ -41,10 +42,11 @@ class TimmModel:
     cam_layer: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    output: Output = "softmax"
 
     def __post_init__(self):
-        check_settings(match=self.match, preprocessing=self.preprocessing)
-        check_classes(self.kwargs.get("num_classes"))
+        check_settings(match=self.match, preprocessing=self.preprocessing, output=self.output)
+        check_classes(self.kwargs.get("num_classes"), self.output)
 
     def load(
         self,
@@ -59,7 +61,7 @@ class TimmModel:
         module = network(
             self.name, self.weights, match=self.match, kwargs=self.kwargs, plugins=plugins
         )
-        check_classes(getattr(module, "num_classes", None))
+        check_classes(getattr(module, "num_classes", None), self.output)
         digest = hash_weights(module)
         return ready(
             module,
@@ -69,6 +71,7 @@ class TimmModel:
             device=device,
             precision=precision,
             cam_layer=self.cam_layer,
+            output=self.output,
         )
 
     def _true_name(self, module: Any, digest: str) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from pipeline import UsageError
-from pipeline.models import Model
+from pipeline.models import Model, Output
 from pipeline.models.loading import check_classes, check_settings, ready
 from pipeline.models.once import one_at_a_time
 from pipeline.models.weights import fit_weights, hash_weights, read_weights, reason
@@ -28,7 +28,7 @@ class TorchvisionModel:
     `label` overrides the name in rows and figures: resnet50.IMAGENET1K_V2 for a release,
     resnet50@<start of the weights' hash> for others.
     `kwargs` go to `get_model`; `preprocessing` overrides the release's (the default one's, where
-    the weights are no release).
+    the weights are no release); `output`: as of `TimmModel`.
     """
 
     name: str
@@ -38,10 +38,11 @@ class TorchvisionModel:
     cam_layer: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    output: Output = "softmax"
 
     def __post_init__(self):
-        check_settings(match=self.match, preprocessing=self.preprocessing)
-        check_classes(self.kwargs.get("num_classes"))
+        check_settings(match=self.match, preprocessing=self.preprocessing, output=self.output)
+        check_classes(self.kwargs.get("num_classes"), self.output)
         if self.name not in (known := list_models(module=torchvision.models)):
             close = ", ".join(get_close_matches(self.name, known, 3, 0.4))
             raise UsageError(
@@ -76,6 +77,7 @@ class TorchvisionModel:
             device=device,
             precision=precision,
             cam_layer=self.cam_layer,
+            output=self.output,
         )
 
     def _create(self, release: WeightsEnum | None) -> nn.Module:

@@ -78,5 +78,6 @@ class TargetValue:
 
     def _value(self, outputs: Outputs) -> Tensor:
         value_C = outputs.value_C
-        value_C = value_C.sigmoid() if self._score.read == "probability" else value_C
+        if self._score.read == "probability":
+            value_C = outputs.probability_C.to(value_C.dtype)
         return value_C if self._score.sign > 0 else -value_C

@@ -55,7 +55,7 @@ class Term(Protocol):
 def probability(outputs: Outputs | None) -> Tensor:
     """Of the target, float64 (C,)."""
     assert outputs is not None
-    return outputs.value_C.double().sigmoid()  # log-odds = log p/(1-p)
+    return outputs.probability_C
 
 
 def cosine(outputs: Outputs | None, whole_1D: Tensor | None) -> Tensor:

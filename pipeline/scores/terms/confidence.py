@@ -47,6 +47,10 @@ class Confidence:
         assert seen.shown is not None
         if self.head is None:
             assert seen.shown.entropy_C is not None
+            if seen.shown.entropy_C.isnan().any():
+                raise UsageError(
+                    "confidence.head=null: an entropy needs model.output=softmax; give a head"
+                )
             return 1 - seen.shown.entropy_C.double() / math.log(seen.shown.n_classes)
         head, features_CD = _read(self.head), seen.shown.features_CD
         assert features_CD is not None

@@ -25,6 +25,9 @@ def highest(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     highest_nP = np.empty((len(rows), len(BUDGETS)))
     missed_P = np.zeros(len(BUDGETS), dtype=int)
     for i, (x, y) in enumerate(zip(rows["fraction"], rows["probability"], strict=True)):
+        if not y.is_valid:  # of a scalar output
+            highest_nP[i] = np.nan
+            continue
         fraction_G, probability_G = x.values.to_numpy(), y.values.to_numpy()
         for j, budget in enumerate(BUDGETS):
             inside_G = probability_G[1:][fraction_G[1:] <= budget / 100 + ROUNDING]

@@ -127,7 +127,7 @@ class RandomAnswers:
     model's size."""
 
     def __init__(self, model: Model):
-        self._rng = np.random.default_rng(0)
+        self._rng, self._output = np.random.default_rng(0), model.output
         x_BCHW = example(model.preprocessing["input_size"]).to(model.device, model.dtype)
         with torch.inference_mode():
             self._features = model.encode(x_BCHW).shape[1]
@@ -140,10 +140,16 @@ class RandomAnswers:
         """As asked."""
         rows = asked.sets
         values_CT = torch.from_numpy(self._rng.normal(size=(rows, 2))).float()
+        classes, n_classes = ((0,), 1) if self._output == "scalar" else ((0, 2), 3)
+        values_CT = values_CT[:, : len(classes)]
         nobody_C = torch.ones(rows, dtype=torch.long)
         entropy_C = torch.from_numpy(self._rng.uniform(0, 1, rows)).float()
+        if self._output != "softmax":
+            entropy_C = torch.full_like(entropy_C, torch.nan)
         features_CD = torch.from_numpy(self._rng.normal(size=(rows, self._features))).float()
-        everything = Outputs.of((0, 2), values_CT, values_CT, nobody_C, 3, entropy_C, features_CD)
+        everything = Outputs.of(
+            classes, values_CT, values_CT, nobody_C, n_classes, entropy_C, features_CD
+        )
         return as_asked(everything, asked)
 
 

@@ -76,11 +76,14 @@ def aggregate(run: RunDir, settings: Mapping[str, Any]) -> Aggregate:
 
 
 def on_grid(rows: pa.Table, column: str, grid_G: np.ndarray) -> np.ndarray:
-    """Each row's curve read off at the grid's fractions, linear between its points, (n, G)."""
+    """Each row's curve read off at the grid's fractions, linear between its points, (n, G); NaN
+    where it has none."""
     pairs = zip(rows["fraction"], rows[column], strict=True)
     return np.stack(
         [
             np.interp(grid_G, x.values.to_numpy(), y.values.to_numpy(zero_copy_only=False))
+            if y.is_valid
+            else np.full(len(grid_G), np.nan)
             for x, y in pairs
         ]
     )

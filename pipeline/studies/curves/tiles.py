@@ -117,7 +117,7 @@ def _order(row: Record) -> tuple[Any, ...]:
 
 def _searched(row: Record, photographs: Photographs) -> bool:
     """Whether a search made the order; nothing is known of a class that is there no more."""
-    if not row["order"] or "phase_a" in _details(row):
+    if not row["order"] or "phase_a" in _details(row) or row["probability"] is None:
         return False
     try:
         return photographs.method(row).searches
@@ -165,6 +165,8 @@ def _caption(row: Record) -> str:
         if not details["reached"]:
             return f"the class never becomes the prediction ({hidden})"
         return f"{details['phase_b']} players of phase B carry the class ({hidden})"
+    if row["auc_probability"] is None:  # of a scalar output
+        return f"output {row['log_odds'][0]:.3g} to {row['log_odds'][-1]:.3g}"
     auc = f"AUC {row['auc_probability']:.3f}"
     if row["flip"] is None:
         return f"never flips, {auc}"

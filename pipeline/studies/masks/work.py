@@ -59,6 +59,10 @@ class MasksWork(Work):
 
     def check(self) -> None:
         """Precision, patches, classes; one look and one gradient on a made-up image."""
+        if self.model.output != "softmax":
+            raise UsageError(
+                f"model.output={self.model.output}: undesirable pixels are those of a softmax"
+            )
         if self.model.dtype != torch.float32:
             raise UsageError("engine.precision: masks are optimised in fp32; use fp32 or tf32")
         if "greedy" in self.controls:
