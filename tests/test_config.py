@@ -59,7 +59,7 @@ def settings(*overrides: str, command: Command = evaluate.main) -> dict:
     [
         (
             "methods=[moxi]",
-            "methods/moxi does not exist: choose methods from class_targeted",
+            "methods/moxi does not exist: choose methods from blurred_random",
         ),
         ("model=resnet", "choose model from dual_encoder, efficientnet_lite0"),
         ("cluster=5", "group"),
