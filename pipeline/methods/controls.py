@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from pipeline import UsageError
 from pipeline.game import OBJECTIVES, Game
@@ -81,7 +81,4 @@ class BlurredRandom:
     def _blurred(self, noise_HW: np.ndarray) -> Tensor:
         """Over three standard deviations each way, reflected at the border."""
         sigmas = [self.sigma * side for side in noise_HW.shape]
-        # torchvision has the width first
-        kernel = [2 * int(3 * sigma) + 1 for sigma in reversed(sigmas)]
-        noise_1HW = torch.from_numpy(noise_HW)[None]
-        return gaussian_blur(noise_1HW, kernel, sigmas[::-1])[0]
+        return torch.from_numpy(gaussian_filter(noise_HW, sigmas, mode="mirror", truncate=3.0))
