@@ -12,6 +12,7 @@ from pipeline.engine import Engine
     "name",
     [
         "composing",
+        "growth",
         "host",
         "imputation",
         "index",

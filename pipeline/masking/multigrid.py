@@ -22,6 +22,7 @@ FIRST = 3
 LEAST = 9
 """Side of a grid that is solved directly."""
 OWN = 4
+"""How often a pixel counts among the sixteen of its own sum."""
 PLANE = 8192
 """Pixels of a plane above which a CPU sums plane by plane, so that it stays in a core's cache."""
 
