@@ -150,7 +150,7 @@ def test_what_reads_what_there_is_not_is_refused_beforehand(output, method, said
 def test_outputs_that_cannot_be_are_refused():
     for spec in (TimmModel, TorchvisionModel):
         with pytest.raises(UsageError, match=r"model\.output='tanh': use one of softmax, sigmoid"):
-            spec(name="resnet18", weights="random", output="tanh")
+            spec(name="resnet18", weights="random", output="tanh")  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=r"model\.output=scalar: .* 2 outputs"):
             spec(name="resnet18", weights="random", output="scalar", kwargs={"num_classes": 2})
     with pytest.raises(UsageError, match=r"model\.output=scalar: .* 1000 outputs"):
