@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline import UsageError
 from pipeline.api.explained import Curve, Explained
+from pipeline.api.game import ValueFunction, value_function
 from pipeline.api.inputs import Images, load, targets, tensors
 from pipeline.api.presets import chosen
 from pipeline.engine import Engine, Task
@@ -32,7 +33,7 @@ from pipeline.models import Model
 from pipeline.players import Players, View
 from pipeline.players.patch_grid import PatchGrid
 
-__all__ = ["Curve", "Explained", "explain", "judge"]
+__all__ = ["Curve", "Explained", "ValueFunction", "explain", "judge", "value_function"]
 
 
 def explain(
