@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from pipeline import UsageError
 from pipeline.api.inputs import load, tensors
 from pipeline.api.presets import chosen
 from pipeline.engine import Engine
-from pipeline.game import Coalitions, Game
+from pipeline.game import Coalitions, Game, Read
 from pipeline.game.arena import Arena, Turn
 from pipeline.masking import Masking
 from pipeline.masking.zero import Zero
-from pipeline.methods.perturbation import Read, check_read, values
+from pipeline.methods.sampling import check_read
 from pipeline.models import Model
 from pipeline.players import Players, View
 from pipeline.players.patch_grid import PatchGrid
@@ -53,7 +53,7 @@ class ValueFunction:
             return (yield Coalitions(asked_CN))
 
         outputs, _ = yield from self._arena.play(play(), self._masking)
-        return values(outputs, self._read)
+        return outputs.reading(self._read)
 
 
 def value_function(
@@ -64,13 +64,13 @@ def value_function(
     *,
     players: Players | None = None,
     masking: str | Masking = "zero",
-    read: Literal["log_odds", "probability"] = "log_odds",
+    read: Read = "log_odds",
     transform: Callable[[Image.Image], Tensor] | None = None,
 ) -> ValueFunction:
     """The game that `explain` plays, for other packages: `docs/shapiq.md`.
 
-    `read`: the value of a coalition, `log_odds` or `probability` of the target; the other arguments
-    are those of `explain`, of one image. Raises UsageError for what does not fit.
+    `read`: the value of a coalition, `log_odds`, `probability` or `logit` of the target; the other
+    arguments are those of `explain`, of one image. Raises UsageError for what does not fit.
     """
     check_read("value_function", read)
     loaded = load(model, image, transform)

@@ -19,6 +19,11 @@ def check(name: str, read: str, forwards: int, least: int = 1) -> None:
     """Raise UsageError for settings that all of these methods have."""
     if forwards < least:
         raise UsageError(f"{name}.forwards={forwards}: give at least {least}")
+    check_read(name, read)
+
+
+def check_read(name: str, read: str) -> None:
+    """Raise UsageError for what cannot be read."""
     if read not in get_args(Read):
         raise UsageError(f"{name}.read={read!r}: use one of {', '.join(get_args(Read))}")
 
@@ -41,6 +46,9 @@ def values_of(
 
 
 def result(scores_N: Tensor, evaluations: int) -> Explanation:
-    """One order by falling score for both objectives."""
+    """One order by falling score for both objectives. Raises ValueError for scores that are no
+    numbers."""
+    if not scores_N.isfinite().all():
+        raise ValueError("the scores hold NaN or infinite values")
     attribution = Attribution(order=rank(scores_N), scores_N=scores_N, evaluations=evaluations)
     return same_for_all(attribution, OBJECTIVES)
