@@ -30,7 +30,7 @@ CONTRACT = (
     "prediction target n_players order scores interaction pairs details regions fraction "
     "probability log_odds top1 "
     "auc_probability auc_top1 flip evaluations tokens seconds status error "
-    "order_model order_weights"
+    "heat judge measure value order_model order_weights"
 ).split()
 
 
