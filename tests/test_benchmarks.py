@@ -19,6 +19,7 @@ from pipeline.engine import Engine
         "leases",
         "moxi",
         "overhead",
+        "perturbations",
         "resume",
         "searches",
         "undesirable",
