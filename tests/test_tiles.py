@@ -111,3 +111,14 @@ def test_a_region_keeps_its_colours_within_a_red_contour():
     assert (picture_HWC[:, :2] == 0.8).all() and (picture_HWC[:, 4:] == 0.4).all()
     assert (picture_HWC[:, 2:4] == (0.9, 0.05, 0.05)).all()
     np.testing.assert_array_equal(outlined(pixels_HWC, inside_HW | True, 0.5), pixels_HWC)
+
+
+def test_rows_of_judges_without_a_curve_are_shown_with_what_they_measure(shown):
+    nothing = dict.fromkeys(
+        ("fraction", "probability", "top1", "auc_probability", "auc_top1", "flip")
+    )
+    one = curve("a", "f", "search", judge="mu_fidelity", measure="mu_fidelity", value=0.25)
+    steps = curve("a", "g", "search", judge="pixel_steps(pixels=224)", flip=190)
+    steps |= {"measure": "auc_probability", "value": 0.5}
+    html = shown(one | nothing, steps)
+    assert "mu_fidelity 0.250" in html and "auc_probability 0.500" in html

@@ -115,9 +115,18 @@ def _order(row: Record) -> tuple[Any, ...]:
     return row["order_fingerprint"] or row["fingerprint"], *row["order"]
 
 
+def _along_the_order(row: Record) -> bool:
+    """Whether the row's curve, if it has one, takes a step a player in the order's own sense."""
+    measure, judge = row.get("measure") or "", row.get("judge") or ""
+    backwards = measure == "monotonicity" or measure.endswith("least_first")
+    return row["fraction"] is not None and not backwards and not judge.startswith("pixel_steps")
+
+
 def _searched(row: Record, photographs: Photographs) -> bool:
     """Whether a search made the order; nothing is known of a class that is there no more."""
     if not row["order"] or "phase_a" in _details(row) or row["probability"] is None:
+        return False
+    if not _along_the_order(row):
         return False
     try:
         return photographs.method(row).searches
@@ -154,7 +163,8 @@ def _heat_of(row: Record) -> np.ndarray:
     """Heat up to the flip; of a class-targeted order, what phase B hid."""
     details = _details(row)
     if "phase_a" not in details:
-        return heat(row["order"], row["flip"], row["n_players"])
+        flip = row["flip"] if _along_the_order(row) else None
+        return heat(row["order"], flip, row["n_players"])
     return heat(row["order"][details["phase_a"] :], None, row["n_players"])
 
 
@@ -165,6 +175,8 @@ def _caption(row: Record) -> str:
         if not details["reached"]:
             return f"the class never becomes the prediction ({hidden})"
         return f"{details['phase_b']} players of phase B carry the class ({hidden})"
+    if not _along_the_order(row):
+        return f"{row['measure']} {row['value']:.3f}"
     if row["auc_probability"] is None:  # of a scalar output
         return f"output {row['log_odds'][0]:.3g} to {row['log_odds'][-1]:.3g}"
     auc = f"AUC {row['auc_probability']:.3f}"
