@@ -79,7 +79,7 @@ def settings(*overrides: str, command: Command = evaluate.main) -> dict:
         ("quickstart", "'quickstart': give key=value"),
         ("dataset.shards=x-{0..9}.tar", 'dataset.shards="x-{0..9}.tar"\''),
         ("experiment=undesirable_demo", "is not for jobs.evaluate: run it with jobs.undesirable"),
-        ("experiment=quikstart", "choose experiment from moxi_fig3_deit_tiny"),
+        ("experiment=quikstart", "choose experiment from baselines_demo"),
         ("plugins=[nowhere]", "plugins: nowhere is not installed"),
     ],
 )

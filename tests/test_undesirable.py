@@ -185,7 +185,7 @@ def test_a_budget_splits_the_batch_and_changes_nothing(model):
 
     whole = Engine(model, tokens_per_batch=10_000)
     ((found, seconds, _),) = whole.run([ask(wishes)], in_flight=1)
-    assert seconds > 0 and whole.counters.forwards == 3 * small().forwards(0)
+    assert seconds > 0 and whole.counters.forwards == 3 * small().most_forwards(0)
     program = Small(small().batch)
     halved = Engine(model, tokens_per_batch=10_000)
     ((again, *_),) = halved.run([ask(wishes)], in_flight=1)
