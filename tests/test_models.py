@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 import shutil
@@ -18,6 +19,7 @@ from torch import nn
 from pipeline import UsageError
 from pipeline.models import Model, transform
 from pipeline.models.folding import fold_batch_norms
+from pipeline.models.fusion import FusedConv, fuse_activations
 from pipeline.models.head import example
 from pipeline.models.timm import TimmModel
 from pipeline.models.torchvision import TorchvisionModel
@@ -137,6 +139,36 @@ def test_folding_changes_nothing_but_speed():
             folded = fold_batch_norms(module, probe, module(probe))
             scale = float(expected.abs().max())
             torch.testing.assert_close(folded(x), expected, rtol=1e-4, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs"),
+    [("tf_efficientnet_lite0", 33), ("test_resnet", 7), ("test_efficientnet", 11), ("vgg11", 10)],
+)
+def test_fused_activations_change_nothing_but_speed(name, pairs):
+    """Nor gradients; a ResNet's last activation of a block waits for its shortcut."""
+    module = timm.create_model(name, num_classes=7).eval().requires_grad_(False)
+    probe, x = example((3, 64, 64)), torch.randn(2, 3, 63, 64)
+    module = fold_batch_norms(module, probe, module(probe))
+    names = [n for n, _ in module.named_parameters()]
+    expected, slopes = module(x), gradient(module, x)
+    with torch.inference_mode():
+        fused = fuse_activations(module, probe, module(probe))
+        found = fused(x.contiguous(memory_format=torch.channels_last))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert sum(isinstance(m, FusedConv) for m in fused.modules()) == pairs
+    assert [n for n, _ in fused.named_parameters()] == names
+    torch.testing.assert_close(gradient(fused, x), slopes)
+    other = copy.deepcopy(fused)
+    with torch.inference_mode():
+        for weight in other.parameters():
+            weight.mul_(0.5)
+        assert not torch.allclose(other(x), expected)
+
+
+def gradient(module, x):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(module(x)[:, 0].sum(), x)[0]
 
 
 def test_weights_fit_or_say_where_they_do_not(tmp_path):

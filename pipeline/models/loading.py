@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipeline import UsageError
 from pipeline.models import OUTPUTS, PRECISIONS, PREPROCESSING, Model, Output
 from pipeline.models.folding import fold_batch_norms
+from pipeline.models.fusion import fuse_activations
 from pipeline.models.head import example, forward
 from pipeline.models.weights import reason
 
@@ -50,7 +51,7 @@ def ready(
     cam_layer: str | None = None,
     output: Output = "softmax",
 ) -> Model:
-    """Freeze, try on one random image, fold batch norms, move to `device`, find the features.
+    """Freeze, try on one random image, fold and fuse, move to `device`, find the features.
 
     `precision`: one of PRECISIONS; `tf32` is a switch of the whole process. Raises UsageError for a
     network that cannot read its input or gives no finite logits, or not as many as `output` says,
@@ -66,6 +67,8 @@ def ready(
     logits_BK = tried(module, x_BCHW, 1 if output == "scalar" else 2)
     check_classes(logits_BK.shape[1], output)
     folded = fold_batch_norms(module, x_BCHW, logits_BK)
+    if torch.device(device).type == "cpu":
+        folded = fuse_activations(folded, x_BCHW, logits_BK)
     memory = torch.channels_last if _suits_channels_last(module) else torch.contiguous_format
     model = Model(
         module=folded.to(device=device, dtype=PRECISIONS[precision]).to(memory_format=memory),  # type: ignore[call-overload]
