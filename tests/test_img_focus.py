@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import logits, prepared
+from conftest import job, logits, prepared
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
@@ -114,3 +115,36 @@ def test_prototypes_find_the_photograph_of_a_crop(photographs, tmp_path):
     found = logits(model, TokenDrop(), prepared(model, TokenDrop(), test[0], regions_HW), everyone)
     with torch.inference_mode():
         assert_close(found, model.logits(test[:1]), atol=1e-3, rtol=1e-3)
+
+
+def test_a_vision_transformers_table(photographs, demo_shards, tmp_path):
+    """Rollout, Grad-CAM, Score-CAM and MoXI by token drop, in one run and one table."""
+    save_file(state(), tmp_path / "vit.safetensors")
+    spec = {
+        "name": "vit_small_patch14_dinov2", "weights": str(tmp_path / "vit.safetensors"),
+        "kwargs": {"dynamic_img_size": True}, "preprocessing": {"input_size": [3, 98, 98]},
+    }  # fmt: skip
+    embedder = DualEncoder(**spec, prototypes="none").embedder()
+    images = torch.stack([embedder.transform(decode(one)) for one in photographs.values()])
+    with torch.inference_mode():
+        rows_KD = prototypes(embedder.logits(images), torch.arange(len(images)), centre=True)
+    save_file({"prototypes": rows_KD}, tmp_path / "p.safetensors")
+    out = tmp_path / "run"
+    methods = ["moxi_insertion", "moxi_deletion", "rollout", "gradcam", "scorecam", "random_0"]
+    job(
+        "evaluate", f"out={out}", "dataset=demo", f"dataset.shards={demo_shards}",
+        "dataset.limit=4", "dataset.class_names=null", "model=dual_encoder",
+        f"model.name={spec['name']}", f"model.weights={spec['weights']}",
+        f"model.prototypes={tmp_path / 'p.safetensors'}", "model.scale=20",
+        "+model.kwargs.dynamic_img_size=true", "+model.preprocessing.input_size=[3,98,98]",
+        "players=patch7", "masking=token_drop", f"methods=[{','.join(methods)}]", "max_failed=0",
+    )  # fmt: skip
+    table = job("aggregate", f"out={out}").stdout
+    print(table)
+    assert all(method in table for method in methods)
+    found = pq.read_table(out / "summary.parquet").to_pandas().set_index(["method", "objective"])
+    assert (found["n"] == 4).all()
+    area = found["auc_probability"]
+    for method in ("rollout", "gradcam", "scorecam", "random_0"):
+        assert area["moxi_insertion", "insertion"] > area[method, "insertion"]
+        assert area["moxi_deletion", "deletion"] < area[method, "deletion"]

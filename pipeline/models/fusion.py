@@ -73,9 +73,8 @@ class FusedConv(nn.Conv2d):
         """Activations (B, C, h, w)."""
         if torch.is_grad_enabled() or x_BCHW.dtype != torch.float32:
             if self.same:
-                x_BCHW = pad_same(
-                    x_BCHW, *map(list, (self.kernel_size, self.stride, self.dilation))
-                )
+                sizes, steps, apart = map(list, (self.kernel_size, self.stride, self.dilation))
+                x_BCHW = pad_same(x_BCHW, sizes, steps, apart)
             convolved = conv2d(x_BCHW, self.weight, self.bias, self.stride, self.padding,
                                self.dilation, self.groups)  # fmt: skip
             return self.activation(convolved)
