@@ -113,6 +113,9 @@ def _rehearsal(work: CurvesWork, ready: Ready, name: str, cost: _Cost) -> Turn[N
     at_random = RandomAnswers(work.model)
     arena = yield from work.arena(ready, {})
     game, method = made_up(arena, at_random), work.methods[name]
+    arena.classes = game.ends.classes
+    yield from arena.prepare(work.masking)
+    seat = arena.seat(work.masking)
 
     def play(coroutine: Generator[Ask, Any, Any], asked: Counter) -> Turn[Any]:
         def told(ask: Ask, reply: Reply) -> Any:
@@ -121,7 +124,7 @@ def _rehearsal(work: CurvesWork, ready: Ready, name: str, cost: _Cost) -> Turn[N
             cost.seconds += reply.seconds
             return reply.answer
 
-        return (yield from answered(coroutine, game, at_random, told))
+        return (yield from answered(coroutine, game, at_random, seat, told))
 
     explanation = yield from play(method.explain(game), cost.searched)
     own = work.masking == work.curve_masking

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.engine import Program, Reply, Request
-from pipeline.game import TOP, Ask, Coalitions, Elsewhere, Game, Outputs, Reads
+from pipeline.game import TOP, Ask, Coalitions, Elsewhere, Game, Outputs, Reads, Seat
 from pipeline.game.sets import Hands, SetGame
 from pipeline.masking import Masking
 from pipeline.models import Model
@@ -92,7 +92,7 @@ class Arena:
         n_players = len(self.share_N)
         nobody_CN = torch.zeros(1, n_players, dtype=torch.bool)
         asked = Coalitions(nobody_CN, entropy=True)
-        empty = (yield self._seat(masking).request(asked)).answer
+        empty = (yield self.seat(masking).request(asked)).answer
         return Game(
             n_players=n_players,
             key=self.key,
@@ -104,7 +104,7 @@ class Arena:
 
     def play(self, coroutine: Generator[Ask, Any, T], masking: Masking) -> Turn[tuple[T, Bill]]:
         """What a coroutine returns that asks under `masking`, and what it took."""
-        seat, answer, seconds, tokens = self._seat(masking), None, 0.0, 0
+        seat, answer, seconds, tokens = self.seat(masking), None, 0.0, 0
         while True:
             try:
                 ask = coroutine.send(answer)
@@ -140,7 +140,8 @@ class Arena:
         game = yield from self.open(masking)
         return (yield from self.play(ask.play(game), masking))
 
-    def _seat(self, masking: Masking) -> "_Seat":
+    def seat(self, masking: Masking) -> Seat:
+        """Where questions are asked under a masking that is prepared, of the classes known."""
         return _Seat(SetGame(masking), self._prepared[masking], self.classes)
 
 

@@ -47,7 +47,7 @@ class TokenDrop:
 
     def begin(self, model: Model, image_CHW: Tensor, regions_HW: Tensor) -> Begun:
         """Raises UsageError for models of other kinds and players that cut patches."""
-        vit = _plain_vit(model)
+        vit = plain_vit(model)
         return Begun(image_CHW, token_players(regions_HW, vit.patch_embed.patch_size))
 
     def prepare(self, model: Model, begun: Begun) -> Generator[Request, Any, Embedded]:
@@ -77,7 +77,7 @@ class TokenDrop:
         x_BLD = vit.blocks[:-1](x_BLD)
         last = vit.blocks[-1]
         reads_prefix = vit.global_pool == "token" and vit.attn_pool is None
-        if reads_prefix and _is_plain(last):
+        if reads_prefix and is_plain(last):
             x_BLD = _first_tokens(last, x_BLD, prefix)
         else:
             x_BLD = last(x_BLD)
@@ -133,7 +133,8 @@ def _kept(prepared: Embedded, coalitions_CN: Tensor, *, prefix: int, length: int
     return tokens_LD[torch.cat([first_CL, kept_CL + prefix], 1)]
 
 
-def _is_plain(block: Any) -> bool:
+def is_plain(block: Any) -> bool:
+    """Whether a block is timm's own, with its own attention and no gate."""
     plain = type(block) is Block and type(block.attn) is Attention
     return plain and getattr(block.attn, "gate", None) is None
 
@@ -158,7 +159,8 @@ def _first_tokens(block: Any, x_BLD: Tensor, count: int) -> Tensor:
     return x_BLD + block.ls2(block.mlp(block.norm2(x_BLD)))
 
 
-def _plain_vit(model: Model) -> Any:
+def plain_vit(model: Model) -> Any:
+    """The network. Raises UsageError for one that mixes tokens by other means than attention."""
     vit = model.module
     own = type(vit).forward_features is not VisionTransformer.forward_features
     if not isinstance(vit, VisionTransformer) or own:

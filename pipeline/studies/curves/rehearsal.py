@@ -23,6 +23,7 @@ from pipeline.game import (
     Game,
     Objective,
     Outputs,
+    Seat,
     as_asked,
     ends_of,
 )
@@ -64,17 +65,18 @@ def rehearse(
         raise UsageError(f"target={target}: the model has classes 0 to {n_classes - 1}")
     at_random = RandomAnswers(model)
     game = made_up(arena, at_random)
+    seat = arena.seat(next(iter(maskings.values())))
     if prior is not None:
         with _named("players.prior"):
-            _run(engine, _few(prior.heat(view.image_CHW, 0), game, at_random))
+            _run(engine, _few(prior.heat(view.image_CHW, 0), game, at_random, seat))
     for name, method in methods.items():
         with _named(f"methods.{name}"):
-            _run(engine, _few(method.explain(game), game, at_random))
+            _run(engine, _few(method.explain(game), game, at_random, seat))
     method = next(iter(methods.values()))
     anything = Attribution(order=list(range(game.n_players)), evaluations=0, method=method)
     objective: Objective = next(iter(method.objectives))
     with _named("judge"):
-        _run(engine, _few(judge.judge(anything, objective, game), game, at_random))
+        _run(engine, _few(judge.judge(anything, objective, game), game, at_random, seat))
 
 
 def made_up(arena: Arena, at_random: "RandomAnswers") -> Game:
@@ -93,10 +95,12 @@ def answered(
     coroutine: Generator[Ask, Any, Any],
     game: Game,
     at_random: "RandomAnswers",
+    seat: Seat,
     told: Callable[[Ask, Any], Any] = lambda ask, reply: reply.answer,
 ) -> Turn[Any]:
     """What a coroutine returns whose coalitions are answered at random, here and elsewhere; what
-    else it wants is computed. `told`: of each question and its reply, says what it is answered."""
+    else it wants is computed, at `seat`. `told`: of each question and its reply, says what it is
+    answered."""
     answer: Any = None
     while True:
         try:
@@ -104,13 +108,12 @@ def answered(
         except StopIteration as stop:
             return stop.value
         if isinstance(ask, Elsewhere):
-            answer = yield from answered(ask.play(_elsewhere(game, ask)), game, at_random, told)
-        elif ask.sets:
-            coalitions: Any = ask.at(_Nowhere())
-            answer = told(coalitions, Reply(at_random(coalitions), 0.0, 0))
+            play = ask.play(_elsewhere(game, ask))
+            answer = yield from answered(play, game, at_random, seat, told)
+        elif isinstance(ask, Coalitions):
+            answer = told(ask, Reply(at_random(ask), 0.0, 0))
         else:
-            request = ask.at(_Nowhere())
-            answer = told(ask, (yield request))
+            answer = told(ask, (yield ask.at(seat)))
 
 
 def _elsewhere(game: Game, ask: Elsewhere) -> Game:
@@ -153,13 +156,6 @@ class RandomAnswers:
         return as_asked(everything, asked)
 
 
-class _Nowhere:
-    """A seat without image or model: coalitions stay what they are."""
-
-    def request(self, asked: Coalitions) -> Any:
-        return asked
-
-
 def _run(engine: Engine, task: Turn[Any]) -> Any:
     (found,) = engine.run([task], in_flight=1)
     return found
@@ -176,7 +172,9 @@ class _EnoughError(Exception):
     """Nothing more is asked."""
 
 
-def _few(coroutine: Generator[Ask, Any, Any], game: Game, at_random: RandomAnswers) -> Turn[None]:
+def _few(
+    coroutine: Generator[Ask, Any, Any], game: Game, at_random: RandomAnswers, seat: Seat
+) -> Turn[None]:
     """The first questions of a coroutine. A heatmap is computed, then replaced by one that ranks
     every pixel: noise may have none."""
     asked = 0
@@ -192,7 +190,7 @@ def _few(coroutine: Generator[Ask, Any, Any], game: Game, at_random: RandomAnswe
         return reply.answer
 
     with suppress(_EnoughError):
-        yield from answered(coroutine, game, at_random, told)
+        yield from answered(coroutine, game, at_random, seat, told)
 
 
 @contextmanager

@@ -1,0 +1,143 @@
+"""Screened search: exact where its probe is, within its price, and what frozen tokens leave out."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import moxi, sharpened
+
+from pipeline import UsageError
+from pipeline.api import explain
+from pipeline.engine import Engine
+from pipeline.game import Coalitions
+from pipeline.game.arena import Arena
+from pipeline.masking.token_drop import TokenDrop
+from pipeline.masking.zero import Zero
+from pipeline.methods import play
+from pipeline.methods.subset import Subset
+from pipeline.models.timm import TimmModel
+from pipeline.players import View
+from pipeline.players.patch_grid import PatchGrid
+from pipeline.scores.target import Target
+from pipeline.searches.probes.frozen_tokens import Probed
+from pipeline.searches.probes.kv_frozen import KvFrozen
+from pipeline.searches.probes.stale import Stale
+from pipeline.searches.screened import Screened
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WEIGHTS = torch.tensor([0.3, -1.0, 2.0, 0.7, 2.5, -0.2, 0.1, 1.1]).double()
+SCORES = {"insertion": Target(), "deletion": Target(visible="others", sign=-1)}
+
+
+def additive(coalitions_CN):
+    return coalitions_CN.double() @ WEIGHTS - 1.5
+
+
+def screened(objective="insertion", **settings):
+    settings = {"probe": Stale(), "saturated": None, "verify": 1} | settings
+    return Subset(score=SCORES[objective], search=Screened(**settings))
+
+
+@pytest.mark.parametrize("objective", SCORES)
+def test_stale_gains_of_an_additive_game_are_never_stale(objective):
+    """None but the first step has to look at all, and soon the first candidate is known to win."""
+    method = screened(objective, probe=Stale(first=1, refresh=100), most=2)
+    found = play(method, additive, 8)[objective]
+    assert found.order == torch.argsort(WEIGHTS, descending=True).tolist()
+    assert found.order == play(moxi(objective), additive, 8)[objective].order
+    assert found.evaluations == 8 + 4 * 2 + 3 <= method.most_forwards(8)
+    last = additive(torch.ones(1, 8))[0] if objective == "insertion" else -1.5
+    assert float(found.path.value_C[-1]) == pytest.approx(float(last))
+
+
+def test_verifying_everybody_is_greedy_search():
+    game = torch.randn(2**8, generator=torch.Generator().manual_seed(0)).double()
+    powers = 2 ** torch.arange(8)
+
+    def value(coalitions_CN):
+        return game[(coalitions_CN.long() * powers).sum(1)]
+
+    exact = play(moxi("insertion"), value, 8)["insertion"]
+    every = play(screened(probe=Stale(refresh=1)), value, 8)["insertion"]
+    wide = play(screened(spread=1e6, most=8), value, 8)["insertion"]
+    assert exact.order == every.order == wide.order
+    few = play(screened(most=1, probe=Stale(refresh=9)), value, 8)["insertion"]
+    assert few.evaluations == 8 + 7
+
+
+def test_the_rest_is_ordered_at_once_where_nothing_is_left_to_win():
+    """p is above .99 from the third player on: two steps more are looked at, then none."""
+    large = 6 * WEIGHTS.clamp_min(0.1)
+
+    def value(coalitions_CN):
+        return coalitions_CN.double() @ large - 12
+
+    method = screened(probe=Stale(refresh=1), saturated=0.99, patience=3)
+    found = play(method, value, 8)["insertion"]
+    steps = int((found.path.probability_C >= 0.99).int().argmax()) + 3
+    assert found.order == play(moxi("insertion"), value, 8)["insertion"].order
+    assert found.evaluations == sum(8 - k for k in range(steps)) + (8 - steps) < 36
+    assert len(found.path) == 8
+    with pytest.raises(UsageError, match=r"saturated=0\.3"):
+        Screened(probe=Stale(), saturated=0.3)
+
+
+def small_vit():
+    spec = {"name": "test_vit", "weights": "random", "kwargs": {"num_classes": 5}}
+    return sharpened(TimmModel(**spec).load())
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Answers of a small ViT, exact ones and the probe's, to one image's coalitions."""
+    model = small_vit()
+    image_CHW = torch.randn(3, *model.input_hw, generator=torch.Generator().manual_seed(0))
+    regions_HW = PatchGrid(grid=5).cut(*model.input_hw)
+
+    def both(coalitions_CN, masking=TokenDrop()):  # noqa: B008
+        def asks():
+            asked = Coalitions(coalitions_CN)
+            return (yield asked), (yield Probed(asked))
+
+        def task():
+            arena = Arena(model, View(image_CHW, model.preprocessing), regions_HW, "")
+            yield from arena.meet(masking, 2)
+            yield from arena.open(masking)
+            return (yield from arena.play(asks(), masking))[0]
+
+        engine = Engine(model)
+        (found,) = engine.run([task()], in_flight=1)
+        return *(outputs.value_C.numpy() for outputs in found), engine.counters
+
+    return both
+
+
+def test_frozen_tokens_are_exact_where_nobody_is_frozen(seen):
+    eye = torch.eye(25, dtype=torch.bool)
+    exact, probed, counters = seen(eye)
+    np.testing.assert_allclose(probed, exact, atol=1e-4)
+    assert counters.forwards == 2 + 25 + 1
+    one = torch.arange(25)[None] < 9
+    exact, probed, _ = seen(one)
+    np.testing.assert_allclose(probed, exact, atol=1e-4)
+
+
+def test_frozen_tokens_know_about_who_matters(seen):
+    eye = torch.eye(25, dtype=torch.bool)
+    some = torch.arange(25) < 6
+    exact, probed, _ = seen((some | eye)[6:])
+    assert np.corrcoef(exact, probed)[0, 1] > 0.9
+    exact, probed, _ = seen((~some & ~eye)[6:])
+    assert np.corrcoef(exact, probed)[0, 1] > 0.9
+    with pytest.raises(UsageError, match="needs masking=token_drop"):
+        seen(eye, Zero())
+
+
+def test_a_screened_search_on_a_vision_transformer(seen):
+    """As any method, through the engine, at a fraction of the price."""
+    model = small_vit()
+    x_BCHW = torch.randn(2, 3, *model.input_hw, generator=torch.Generator().manual_seed(1))
+    method = screened(probe=KvFrozen(), verify=4, most=8)
+    found = explain(model, x_BCHW, method=method, grid=5, masking="token_drop")
+    assert all(sorted(order) == list(range(25)) for order in found.order)
+    spent = [one["insertion"].evaluations for one in found.attributions]
+    assert max(spent) <= method.most_forwards(25) - 25 < 325 * 0.7
