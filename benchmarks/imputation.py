@@ -9,6 +9,7 @@ together from its entries at once; `by rows`: as a list of rows (lil_matrix), as
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from pipeline.api.presets import preset
 from pipeline.data.images import decode
-from pipeline.data.packers import demo
+from pipeline.data.packers.demo import Demo
 from pipeline.engine.device import keep_freed_memory
 from pipeline.masking.multigrid import filled
 
@@ -91,8 +92,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()
     model = preset("model", "efficientnet_lite0").load()
-    files = [v for sample in demo.samples() for v in sample.values() if isinstance(v, bytes)]
-    photographs = [model.transform(decode(encoded)) for encoded in files]
+    files = [Path(str(entry.image)) for entry in Demo().entries()]
+    photographs = [model.transform(decode(file.read_bytes())) for file in files]
     x_BCHW: Tensor = torch.stack((photographs * given.images)[: given.images])
     side = model.input_hw[0]
     x_CHW = x_BCHW[0].double().numpy()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import isqrt
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from pipeline.api.presets import chosen, preset
 from pipeline.data.images import decode
-from pipeline.data.packers import demo
+from pipeline.data.packers.demo import Demo
 from pipeline.engine import Engine
 from pipeline.game.arena import Arena, Turn
 from pipeline.masking import Masking
@@ -223,10 +224,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     given = source(options.model, options.size)
     model = given.load()
-    encoded = [
-        next(value for value in sample.values() if isinstance(value, bytes))
-        for sample in demo.samples()
-    ][: options.images]
+    files = [Path(str(entry.image)) for entry in Demo().entries()]
+    encoded = [file.read_bytes() for file in files[: options.images]]
     images = [model.transform(decode(one)) for one in encoded]
     shared = options.captum_images or len(images)
     print(

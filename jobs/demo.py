@@ -4,14 +4,16 @@ python -m jobs.demo out=data/demo
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
 from pipeline.config import entry_point
 from pipeline.config.limits import at_least, directory, setting
-from pipeline.data.packers import demo, pack
+from pipeline.data.packers.demo import Demo
+from pipeline.packing import pack
+from pipeline.packing.plan import planned
+from pipeline.rows.storage import Storage
 
 
 @dataclass
@@ -24,15 +26,10 @@ class DemoConfig:
 
 @entry_point("demo", DemoConfig)
 def main(settings: dict[str, Any]) -> None:
-    """Write the tars, unless they are there."""
-    folder = Path(settings["out"])
-    if shards := sorted(folder.glob("demo-*.tar")):
-        print(f"{len(shards)} demo shards are in {folder}")
-        return
-    shards = pack(
-        demo.samples(), folder, name="demo", samples_per_shard=settings["samples_per_shard"]
-    )
-    print(f"packed {len(demo.PHOTOGRAPHS)} photographs into {len(shards)} shards in {folder}")
+    """Write the tars that are not there."""
+    plan = planned(Demo(), name="demo", samples_per_shard=settings["samples_per_shard"])
+    pack(plan, Storage(settings["out"]), source={"packages": "scikit-image, scikit-learn"})
+    print(f"{plan.images} photographs in {len(plan.shards)} demo shards in {settings['out']}")
 
 
 if __name__ == "__main__":

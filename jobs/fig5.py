@@ -15,9 +15,11 @@ import numpy as np
 from jobs.evaluate import EvaluateConfig
 from pipeline import workers
 from pipeline.config import entry_point, record
-from pipeline.data.packers import pack
-from pipeline.experiments import composites
+from pipeline.experiments.composites import Composites
+from pipeline.packing import pack
+from pipeline.packing.plan import planned
 from pipeline.rows import RunDir
+from pipeline.rows.storage import Storage
 from pipeline.studies.curves.rows import CURVES
 
 
@@ -25,8 +27,8 @@ from pipeline.studies.curves.rows import CURVES
 def main(settings: dict[str, Any]) -> None:
     """Pack, evaluate what is missing, tell."""
     folder = Path(settings["dataset"]["shards"]).parent
-    if not list(folder.glob("composite-*.tar")):
-        pack(composites.samples(), folder, name="composite", samples_per_shard=28)
+    plan = planned(Composites(), name="composite", samples_per_shard=28)
+    pack(plan, Storage(str(folder)), source={"composites": "of the demo's photographs"})
     workers.run("curves", settings, accepted=record)
     every = RunDir(settings["out"], CURVES).read().to_pylist()
     rows = [r for r in every if r["method"] == "class_targeted"]

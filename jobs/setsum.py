@@ -20,10 +20,12 @@ from jobs.evaluate import EvaluateConfig
 from pipeline import studies, workers
 from pipeline.config import entry_point, record
 from pipeline.config.limits import above, at_least, inside, setting
-from pipeline.data.packers import pack
 from pipeline.experiments.setsum import digits, figure
 from pipeline.experiments.setsum.train import Training, accuracy, checkpoint
+from pipeline.packing import pack
+from pipeline.packing.plan import planned
 from pipeline.rows import RunDir
+from pipeline.rows.storage import Storage
 from pipeline.studies.curves.rows import CURVES
 
 
@@ -77,8 +79,8 @@ def main(settings: dict[str, Any]) -> None:
     labels_n = digits.set_sum(digits_n4)
     correct = accuracy(vit, images_nHW, labels_n)
     print(f"test accuracy {correct:.1%} on {len(labels_n)} composites of {len(test)} unseen digits")
-    samples = digits.samples(images_nHW, digits_n4)
-    pack(samples, Path(run.path("composites")), name="setsum", samples_per_shard=len(labels_n))
+    plan = planned(digits.Composites(images_nHW, digits_n4), name="setsum")
+    pack(plan, Storage(run.path("composites")), source={"seed": seed, **composites})
     outcome = workers.run("curves", settings, accepted=record)
     if outcome.computed:
         rate = outcome.counters.forwards / outcome.seconds

@@ -54,13 +54,11 @@ def encode(image: Image.Image, format: str = "JPEG", **options) -> bytes:
 @pytest.fixture(scope="session")
 def photographs() -> dict[str, bytes]:
     """The demo photographs, {file name: bytes}."""
-    from pipeline.data.packers import demo
+    from pipeline.data.packers.demo import Demo
 
     return {
-        f"{s['__key__']}.{ext}": value
-        for s in demo.samples()
-        for ext, value in s.items()
-        if isinstance(value, bytes)
+        f"{entry.key}.{entry.extension}": Path(str(entry.image)).read_bytes()
+        for entry in Demo().entries()
     }
 
 

@@ -1,5 +1,7 @@
 """What jobs.check says of models and data sets with known faults."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from jobs.check import main
 from pipeline import UsageError
 from pipeline.check import NORMALISATIONS, Checked, by_chance, check
 from pipeline.data.images import decode
-from pipeline.data.packers import demo
+from pipeline.data.packers.demo import Demo
 from pipeline.data.shards import Shards
 from pipeline.masking.blur import Blur
 from pipeline.masking.zero import Zero
@@ -34,12 +36,9 @@ LITE0 = {
 def shard(tmp_path_factory) -> str:
     """The demo photographs and their classes, behind a file that is no image."""
     members = {"0.jpg": b"no image"}
-    for sample in demo.samples():
-        key, ext, content = next(
-            (sample["__key__"], e, v) for e, v in sample.items() if isinstance(v, bytes)
-        )
-        label = str(sample["cls"]).encode()
-        members |= {f"{key}.{ext}": content, f"{key}.cls": label}
+    for entry in Demo().entries():
+        members[f"{entry.key}.{entry.extension}"] = Path(str(entry.image)).read_bytes()
+        members[f"{entry.key}.cls"] = str(entry.label).encode()
     return str(write_tar(tmp_path_factory.mktemp("check") / "x.tar", members))
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from pipeline import UsageError
 from pipeline.data.images import decode
-from pipeline.data.index import _found, _recall, load
+from pipeline.data.index import _recall, load
+from pipeline.data.index import found as scanned
 from pipeline.data.labels import parse_label
 from pipeline.data.ranges import Ranges
 from pipeline.data.shards import Shards
@@ -60,7 +61,7 @@ def packed(keys, sizes, form) -> tuple[bytes, dict[str, dict[str, tuple[int, int
 
 def found(content: bytes) -> dict[str, tuple[dict, str | None]]:
     file = Ranges(len(content), "s", lambda start, end: content[start:end], 4096)
-    batch, meta = _found("x.tar", file)
+    batch, meta = scanned("x.tar", file)
     words = meta["extensions"]
     return {
         row["key"]: (
@@ -155,7 +156,7 @@ def test_key_files_are_read_or_refused(content):
         file.write(content)
         file.flush()
         with refusals():
-            Shards(name="x", shards="x", keys=file.name)._listed()
+            Shards(name="x", shards="x", keys=file.name)._listed(["x.tar"])
 
 
 @tries(100)

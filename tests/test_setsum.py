@@ -56,9 +56,10 @@ def test_composites_show_their_digits_where_players_are(digits):
 def test_packed_composites_are_what_the_model_was_trained_on(digits):
     images, shown = digits[1].composites(3, np.random.default_rng(0))
     expected = normalised(torch.from_numpy(images))
-    for index, sample in enumerate(setsum.samples(images, shown)):
-        image = decode(sample["png"])
-        assert isinstance(image, Image.Image) and sample["cls"] == sum(set(shown[index].tolist()))
+    for index, entry in enumerate(setsum.Composites(images, shown).entries()):
+        assert isinstance(entry.image, bytes)
+        image = decode(entry.image)
+        assert isinstance(image, Image.Image) and entry.label == sum(set(shown[index].tolist()))
         torch.testing.assert_close(transform(PREPROCESSING)(image), expected[index])
 
 

@@ -2,21 +2,28 @@
 
 import hashlib
 import json
-import random
-from collections import defaultdict, deque
+import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from glob import has_magic
+from typing import Any
 
 import fsspec
 import numpy as np
 
 from pipeline import UsageError
-from pipeline.data import IMAGE_EXTENSIONS, Sample, SampleRef
+from pipeline.data import IMAGE_EXTENSIONS, Sample, SampleRef, selection
+from pipeline.data.catalogue import is_folder, tars
 from pipeline.data.index import ShardIndex, load
+from pipeline.data.keys import Listed
 from pipeline.data.labels import parse_label
 from pipeline.data.ranges import read_members
+from pipeline.data.selection import Chosen
 from pipeline.data.urls import braces, local_path, matches, shard_names, told
+
+logger = logging.getLogger(__name__)
 
 THREADS_LOCAL, THREADS_REMOTE = 8, 32
 """Shards indexed at once: a disk keeps few requests busy, a store answers many."""
@@ -26,83 +33,112 @@ THREADS_LOCAL, THREADS_REMOTE = 8, 32
 class Shards:
     """A data set made of WebDataset tars.
 
-    `shards`: paths, fsspec URLs, globs or brace patterns (`{000000..000127}`, `{a,b}`).
+    `shards`: paths, fsspec URLs, globs or brace patterns (`{000000..000127}`, `{a,b}`) of tars; or
+    a folder of them that says which tars are of which split (`pipeline.data.catalogue`).
     `label`: the member that holds the class index (`cls`) or, as `json.<field>`, a field of it.
     `class_names`: `imagenet`, a JSON list or a text file with one name a line, or None.
-    `keys`: a text file of `<shard> <key>` lines (jobs.select writes one): only these samples.
-    `limit`: only so many samples, the first or, with `seed`, a random choice. `exif`: turn images
-    as their EXIF tag says (timm and torchvision do not).
+    `split`: only samples of this split, by the folder's manifest or else by `split` in each json.
+    `keys`: a list of samples (`pipeline.data.keys`): only these. Of what is left, in this order:
+    `per_class` samples of each class, `limit` samples in all, the first or, with `seed`, a random
+    choice; of these, with `slice`, `i/n`, the i-th of n parts. `exif`: turn images as their EXIF
+    tag says (timm and torchvision do not).
     """
 
     name: str
     shards: str | list[str]
     label: str = "cls"
     class_names: str | None = None
+    split: str | None = None
     keys: str | None = None
+    per_class: int | None = None
     limit: int | None = None
     seed: int | None = None
+    slice: str | None = None
     exif: bool = False
 
     def __post_init__(self):
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"dataset.limit={self.limit}: give a positive number, or null for all")
-        if self.seed is not None and self.limit is None:
+        for option in ("limit", "per_class"):
+            count = getattr(self, option)
+            if count is not None and count < 1:
+                raise UsageError(
+                    f"dataset.{option}={count}: give a positive number, or null for all"
+                )
+        if self.seed is not None and self.limit is None and self.per_class is None:
             raise UsageError(
-                f"dataset.seed={self.seed} draws a choice: give dataset.limit, its size"
+                f"dataset.seed={self.seed} draws a choice: give dataset.limit or "
+                "dataset.per_class, its size"
             )
+        if self.slice is not None:
+            selection.parsed(self.slice)
         if self.label != "cls" and not self.label.startswith("json."):
             raise UsageError(f"dataset.label={self.label!r}: use 'cls' or 'json.<field>'")
 
     def urls(self) -> list[str]:
         """Every shard, patterns expanded, in the order given."""
-        patterns = [self.shards] if isinstance(self.shards, str) else list(self.shards)
-        urls = [url for pattern in patterns for part in braces(pattern) for url in matches(part)]
-        if not urls:
-            raise UsageError("dataset.shards is empty: name at least one tar, glob or URL")
-        return urls
+        return [url for url, _ in self._found()]
 
-    def indexed(self) -> Iterator[tuple[ShardIndex, np.ndarray]]:
+    def _found(self) -> list[tuple[str, bool]]:
+        """Every shard, and whether it is known to hold samples of `split` alone."""
+        found: list[tuple[str, bool]] = []
+        for pattern in [self.shards] if isinstance(self.shards, str) else self.shards:
+            for part in braces(pattern):
+                listed = not has_magic(part) and is_folder(part)
+                urls = tars(part, self.split) if listed else matches(part)
+                found += [(url, listed or self.split is None) for url in urls]
+        if not found:
+            raise UsageError("dataset.shards is empty: name at least one tar, glob or URL")
+        return found
+
+    def indexed(self) -> Iterator[Chosen]:
         """Every shard in order with the places of its chosen samples (int64, ascending).
 
         Shards are indexed ahead, a bounded number of them; those that `keys` does not name are
         left out, as are those after the last sample of `limit`.
         """
+        found = self._listed_in()
+        if self.per_class is not None:
+            found = selection.per_class(found, self.per_class, self._labels, self.seed)
         if self.limit is not None and self.seed is not None:
-            every = list(self._listed_in())
-            total = sum(len(places) for _, places in every)
-            drawn = random.Random(self.seed).sample(range(total), min(self.limit, total))
-            chosen, first = np.sort(np.array(drawn, dtype=np.int64)), 0
-            for index, places in every:
-                low, high = np.searchsorted(chosen, [first, first + len(places)])
-                yield index, places[chosen[low:high] - first]
-                first += len(places)
-            return
-        left = self.limit
-        for index, places in self._listed_in():
-            yield index, places[:left]
-            if left is not None:
-                left -= len(places)
-                if left <= 0:
-                    return
+            found = selection.drawn(found, self.limit, self.seed)
+        elif self.limit is not None:
+            found = selection.first(found, self.limit)
+        if self.slice is not None:
+            found = selection.sliced(found, *selection.parsed(self.slice))
+        return found
 
     def index(self) -> Iterator[SampleRef]:
         """Locate the samples, shard by shard, in tar order."""
         for index, places in self.indexed():
             yield from index.refs(places)
 
-    def _listed_in(self) -> Iterator[tuple[ShardIndex, np.ndarray]]:
-        """Every shard that `keys` names, with the places of the samples that it lists."""
-        urls = self.urls()
-        named = list(zip(urls, shard_names(urls), strict=True))
-        listed = self._listed()
-        if listed is None:
-            for index in _loaded(named):
-                yield index, np.arange(len(index))
-            return
-        for index in _loaded([(url, name) for url, name in named if name in listed]):
-            keys = listed[index.shard]
-            held = [key in keys for key in index.keys.to_pylist()]
-            yield index, np.flatnonzero(np.array(held, dtype=bool))
+    def _listed_in(self) -> Iterator[Chosen]:
+        """Every shard that `keys` names, with the places of its samples there and in `split`."""
+        urls, sure = zip(*self._found(), strict=True)
+        named = shard_names(urls)
+        listed = self._listed(named)
+        wanted = [i for i, name in enumerate(named) if listed is None or listed.names(name)]
+        for i, index in zip(wanted, _loaded([(urls[i], named[i]) for i in wanted]), strict=True):
+            places = np.arange(len(index)) if listed is None else listed.places(index)
+            if not sure[i]:
+                held = [split == self.split for split in _fields(index, places, "split")]
+                places = places[np.array(held, dtype=bool)]
+            yield index, places
+        if listed is not None and (missing := list(listed.missing())):
+            said = "dataset.keys=%s: %d of its paths are no samples here, the first: %s"
+            logger.warning(said, self.keys, len(missing), missing[0])
+
+    def _listed(self, shards: Sequence[str]) -> Listed | None:
+        if self.keys is None:
+            return None
+        text = _text("dataset.keys", self.keys, "jobs.select writes one")
+        return Listed(text, shards, self.keys)
+
+    def _labels(self, index: ShardIndex, places: np.ndarray) -> np.ndarray:
+        """Class indices, -1 where there is none."""
+        if self.label == "cls":
+            return index.labels[places]
+        found = _fields(index, places, self.label.partition(".")[2])
+        return np.array([f if type(f) is int else -1 for f in found], dtype=np.int64)
 
     def read(
         self, ref: SampleRef, members: Sequence[str] = (), beside: Sequence[str] = ()
@@ -144,22 +180,6 @@ class Shards:
             exif=self.exif,
         )
 
-    def _listed(self) -> dict[str, set[str]] | None:
-        """The keys that are asked for, by shard."""
-        if self.keys is None:
-            return None
-        listed: dict[str, set[str]] = defaultdict(set)
-        for line in _text("dataset.keys", self.keys, "jobs.select writes it").split("\n"):
-            if not line.strip():
-                continue
-            pair = line.removesuffix("\r").split(maxsplit=1)
-            if len(pair) != 2:
-                raise UsageError(
-                    f"dataset.keys={self.keys}: {line[:80]!r} is no '<shard> <key>' line"
-                )
-            listed[pair[0]].add(pair[1])
-        return listed
-
     def names(self) -> list[str] | None:
         """Class names by index, where known."""
         if self.class_names is None:
@@ -172,7 +192,7 @@ class Shards:
         fix = "give a JSON list, a text file with one name a line, 'imagenet' or null"
         text = _text("dataset.class_names", self.class_names, fix)
         if not self.class_names.endswith(".json"):
-            return text.splitlines()
+            return text.splitlines() or None
         try:
             names = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -192,6 +212,23 @@ def _text(option: str, url: str, fix: str) -> str:
                 return file.read()
         except FileNotFoundError:
             raise UsageError(f"{option}={url}: no such file; {fix}") from None
+
+
+def _fields(index: ShardIndex, places: np.ndarray, field: str) -> list[Any]:
+    """A field of each sample's json, None where there is none: as many reads as samples."""
+
+    def read(ref: SampleRef) -> Any:
+        if "json" not in ref.members:
+            return None
+        try:
+            held = json.loads(read_members(ref.url, [ref.members["json"]])[0])
+        except (ValueError, RecursionError):  # whoever reads the sample is told
+            return None
+        return held.get(field) if isinstance(held, dict) else None
+
+    threads = THREADS_REMOTE if local_path(index.url) is None else THREADS_LOCAL
+    with ThreadPoolExecutor(threads, thread_name_prefix="json") as pool:
+        return list(pool.map(read, index.refs(places)))
 
 
 def _loaded(named: list[tuple[str, str]]) -> Iterator[ShardIndex]:

@@ -6,33 +6,46 @@ says in which half the label's photograph lies.
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 from PIL import Image, ImageOps
 
 from pipeline.data.images import decode
-from pipeline.data.packers import demo
+from pipeline.data.packers import Entry
+from pipeline.data.packers.demo import Demo
 
 SIDE = 224
 
 
-def samples() -> Iterator[dict]:
-    """Sample dicts of SIDE x SIDE composites, each half a centre crop of one photograph."""
-    photographs = [
-        (s["__key__"], next(v for v in s.values() if isinstance(v, bytes)), s["cls"])
-        for s in demo.samples()
-    ]
-    for (name_a, left, class_a), (name_b, right, class_b) in combinations(photographs, 2):
-        composite = Image.new("RGB", (SIDE, SIDE))
-        for encoded, x in ((left, 0), (right, SIDE // 2)):
-            half = ImageOps.fit(decode(encoded), (SIDE // 2, SIDE), Image.Resampling.BICUBIC)
-            composite.paste(half, (x, 0))
-        buffer = io.BytesIO()
-        composite.save(buffer, "PNG")
-        for half, label in (("left", class_a), ("right", class_b)):
-            yield {
-                "__key__": f"{name_a}+{name_b}-{half}",
-                "png": buffer.getvalue(),
-                "cls": label,
-                "json": {"half": half, "label": label},
-            }
+@dataclass(frozen=True, kw_only=True)
+class Composites:
+    """SIDE x SIDE composites, each half a centre crop of one photograph."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Pair after pair, either half's class as the label."""
+        halves = [(entry, _half(Path(str(entry.image)))) for entry in Demo().entries()]
+        for (a, left), (b, right) in combinations(halves, 2):
+            composite = Image.new("RGB", (SIDE, SIDE))
+            composite.paste(left, (0, 0))
+            composite.paste(right, (SIDE // 2, 0))
+            buffer = io.BytesIO()
+            composite.save(buffer, "PNG")
+            for half, label in (("left", a.label), ("right", b.label)):
+                yield Entry(
+                    key=f"{a.key}+{b.key}-{half}",
+                    image=buffer.getvalue(),
+                    extension="png",
+                    label=label,
+                    details={"half": half},
+                )
+
+    def class_names(self) -> list[str]:
+        """None of their own: dataset.class_names=imagenet knows them."""
+        return []
+
+
+def _half(path: Path) -> Image.Image:
+    size = (SIDE // 2, SIDE)
+    return ImageOps.fit(decode(path.read_bytes()), size, Image.Resampling.BICUBIC)

@@ -1,10 +1,12 @@
 """Eight photographs that ship inside scikit-image and scikit-learn, with their ImageNet classes."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline import UsageError
+from pipeline.data.packers import Entry
 
 # (package, file below it, ImageNet class of what the photograph shows)
 PHOTOGRAPHS = (
@@ -19,19 +21,20 @@ PHOTOGRAPHS = (
 )
 
 
-def samples() -> Iterator[dict]:
-    """Sample dicts with the files' own bytes.
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The photographs where their packages are installed."""
 
-    Raises UsageError when a package that holds them is missing.
-    """
-    for package, file, label in PHOTOGRAPHS:
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            raise UsageError(f"the demo needs {package!r}: pip install 'pixel-quorum[demo]'")
-        path = Path(spec.origin).parent / file
-        yield {
-            "__key__": path.stem,
-            path.suffix[1:]: path.read_bytes(),
-            "cls": label,
-            "json": {"source": f"{package}/{file}", "label": label},
-        }
+    def entries(self) -> Iterator[Entry]:
+        """Raises UsageError when a package that holds them is missing."""
+        for package, file, label in PHOTOGRAPHS:
+            spec = find_spec(package)
+            if spec is None or spec.origin is None:
+                raise UsageError(f"the demo needs {package!r}: pip install 'pixel-quorum[demo]'")
+            path = Path(spec.origin).parent / file
+            details = {"source": f"{package}/{file}"}
+            yield Entry.of_file(path, path.stem, label=label, details=details)
+
+    def class_names(self) -> list[str]:
+        """None of their own: dataset.class_names=imagenet knows them."""
+        return []

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline import UsageError
+from pipeline.data.packers import Entry
 
 TILE = 8
 TILES = 4
@@ -66,18 +67,30 @@ def set_sum(digits_n4: np.ndarray, visible_n4: np.ndarray | None = None) -> np.n
     return shows_n10 @ np.arange(10)
 
 
-def samples(images_nHW: np.ndarray, digits_n4: np.ndarray) -> Iterator[dict]:
-    """Sample dicts of composites: an 8-bit grey PNG, the set-sum and the four digits."""
-    labels_n = set_sum(digits_n4)
-    for index, image_HW in enumerate(images_nHW):
-        buffer = io.BytesIO()
-        Image.fromarray(image_HW).save(buffer, "PNG")
-        yield {
-            "__key__": key(index),
-            "png": buffer.getvalue(),
-            "cls": int(labels_n[index]),
-            "json": {"digits": digits_n4[index].tolist(), "label": int(labels_n[index])},
-        }
+@dataclass(frozen=True)
+class Composites:
+    """Composites to pack: an 8-bit grey PNG, the set-sum and the four digits of each."""
+
+    images_nHW: np.ndarray
+    digits_n4: np.ndarray
+
+    def entries(self) -> Iterator[Entry]:
+        """In order."""
+        labels_n = set_sum(self.digits_n4)
+        for index, image_HW in enumerate(self.images_nHW):
+            buffer = io.BytesIO()
+            Image.fromarray(image_HW).save(buffer, "PNG")
+            yield Entry(
+                key=key(index),
+                image=buffer.getvalue(),
+                extension="png",
+                label=int(labels_n[index]),
+                details={"digits": self.digits_n4[index].tolist()},
+            )
+
+    def class_names(self) -> list[str]:
+        """The sums."""
+        return [str(total) for total in range(CLASSES)]
 
 
 def key(index: int) -> str:
