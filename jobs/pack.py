@@ -12,6 +12,9 @@ The same command again does what is left after whatever stopped it; the tars are
 """
 
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,19 +50,17 @@ class PackConfig:
 def main(settings: dict[str, Any]) -> None:
     """Look at all images, then write the tars that are missing."""
     reader = component(settings["source"], "source", settings["plugins"])
-    with _bar("looked at") as bar:
+    with _progress("looked at") as told:
         plan = planned(
             reader,
             name=settings["dataset"]["name"],
             shard_mb=settings["shard_mb"],
             samples_per_shard=settings["samples_per_shard"],
-            told=bar.update,
+            told=told,
         )
     out = Storage(settings["out"])
-    with _bar("packed", plan.images) as bar:
-        held = pack(
-            plan, out, source=settings["source"], workers=settings["workers"], told=bar.update
-        )
+    with _progress("packed", plan.images) as told:
+        held = pack(plan, out, source=settings["source"], workers=settings["workers"], told=told)
     for split, of in held["splits"].items():
         boxes = f", {of['boxes']:,} with boxes" if of["boxes"] else ""
         classes = f" of {len(of['classes']):,} classes" if of["classes"] else ""
@@ -70,17 +71,25 @@ def main(settings: dict[str, Any]) -> None:
     print(f"next: python -m jobs.evaluate dataset.name={plan.name} dataset.shards={out.out} ...")
 
 
-def _bar(what: str, total: int | None = None) -> tqdm:
+@contextmanager
+def _progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """A bar with the time to go on a terminal, else a line now and then."""
-    lines = not sys.stderr.isatty()
-    form = f"{what} {{n_fmt}}/{{total_fmt}} images, {{rate_fmt}}, {{remaining}} to go\n"
-    return tqdm(
-        desc=what,
-        total=total,
-        unit=" images",
-        mininterval=SECONDS_PER_LINE if lines else 0.1,
-        bar_format=form if lines else None,
-    )
+    started = said = time.monotonic()
+    done = 0
+
+    def told(images: int) -> None:
+        nonlocal done, said
+        done += images
+        bar.update(images)
+        now = time.monotonic()
+        if bar.disable and now - said >= SECONDS_PER_LINE:
+            said = now
+            left = (total - done) * (now - started) / done if total else None
+            to_go = "" if left is None else f" of {total:,}, {tqdm.format_interval(left)} to go"
+            print(f"{what} {done:,} images{to_go}", file=sys.stderr, flush=True)
+
+    with tqdm(desc=what, total=total, unit=" images", disable=None) as bar:
+        yield told
 
 
 if __name__ == "__main__":
