@@ -11,6 +11,7 @@ from pipeline import UsageError
 from pipeline.components import component
 from pipeline.data.shards import Shards
 from pipeline.models import PRECISIONS, Model
+from pipeline.redaction import redacted
 from pipeline.work import SCHEMA_VERSION, Work
 
 LABELS = ("_target_", "name", "weights", "prototypes", "match", "label")
@@ -95,7 +96,7 @@ def provenance(settings: Mapping[str, Any], work: Work) -> dict[str, Any]:
     packages = ("pixel-quorum", "torch", "torchvision", "timm", "torchcam", "ray", "pyarrow")
     return {
         "schema_version": SCHEMA_VERSION,
-        "config": json.loads(json.dumps(settings)),
+        "config": redacted(json.loads(json.dumps(settings))),
         "fingerprints": dict(work.fingerprints),
         "wanted": [list(pair) for pair in work.wanted],
         "weights_hash": work.model.weights_hash,

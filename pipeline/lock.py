@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline import RunError, UsageError
+from pipeline.redaction import redacted
 from pipeline.rows.storage import Storage, retried
 
 logger = logging.getLogger(__name__)
@@ -56,9 +57,9 @@ class Lock:
             "host": socket.gethostname(),
             "machine": _machine(),
             "pid": os.getpid(),
-            "started": _started(os.getpid()),
+            "started": started(os.getpid()),
             "since": datetime.now(UTC).isoformat(" ", "seconds"),
-            "command": shlex.join(sys.orig_argv),
+            "command": redacted(shlex.join(sys.orig_argv)),
             "beats": 0,
             "released": False,
         }
@@ -217,7 +218,7 @@ def _is_dead(holder: dict[str, Any]) -> bool:
         return True
     except PermissionError:  # it lives, or its number does, as somebody else's
         return False
-    return _started(holder["pid"]) != holder["started"]
+    return started(holder["pid"]) != holder["started"]
 
 
 def _machine() -> str | None:
@@ -229,7 +230,7 @@ def _machine() -> str | None:
         return None
 
 
-def _started(pid: int) -> str | None:
+def started(pid: int) -> str | None:
     """When a process began, which tells it from another of the same pid; None if it has ended."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

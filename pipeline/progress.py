@@ -21,6 +21,7 @@ from tqdm import tqdm
 from pipeline import UsageError
 from pipeline.engine import Counters
 from pipeline.failures import grouped, reasons
+from pipeline.redaction import redacted
 from pipeline.rows import Storage
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ class Progress:
         told = report(self._status, self._pace, state) | {"seconds": round(now - self._started, 1)}
         try:
             path = self._place.path("progress.json")
-            self._place.write(path, json.dumps(told, indent=1).encode())
+            self._place.write(path, json.dumps(redacted(told), indent=1).encode())
         except Exception as error:
             logger.debug("progress.json: %s", error)
 

@@ -6,6 +6,7 @@ Offline unless told otherwise. It comes last and never fails a run: results are 
 import json
 import logging
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import wandb
 
 from pipeline import UsageError
+from pipeline.redaction import redacted
 from pipeline.rows import RunDir, Storage
 from pipeline.statistics import completed
 from pipeline.studies import Chart, Findings
@@ -68,7 +70,8 @@ def log_aggregation(settings: Mapping[str, Any], found: Sequence[Findings]) -> N
         prefix = "file://" if place.is_local else ""
         for one in found:
             log_findings(run, one)
-            results.add_reference(f"{prefix}{location}/{one.run.kind.folder}", checksum=False)
+            place_of = redacted(f"{prefix}{location}/{one.run.kind.folder}")
+            results.add_reference(place_of, checksum=False)
         run.log_artifact(results)
 
     _tracked(settings, "aggregate", config, log)
@@ -125,6 +128,7 @@ def _tracked(
     folder = place.path() if place.is_local else tempfile.mkdtemp(prefix="wandb-")
     name = Path(settings["out"]).name
     run = None
+    given, sys.argv = sys.argv, redacted(sys.argv)  # which W&B keeps, whatever it is told
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         run = wandb.init(
@@ -135,7 +139,7 @@ def _tracked(
             name=f"{name}-{kind}",
             job_type=kind,
             tags=list(tracking["tags"]),
-            config=config,
+            config=redacted(config),
             dir=folder,
             settings=wandb.Settings(silent=True, console="off"),
         )
@@ -145,6 +149,8 @@ def _tracked(
         logger.warning("W&B: nothing tracked, results are complete on disk: %s", error)
         if run is not None:
             run.finish(exit_code=1)
+    finally:
+        sys.argv = given
 
 
 def _configs(place: RunDir) -> list[dict[str, Any]]:

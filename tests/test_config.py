@@ -25,6 +25,7 @@ from jobs import (
     prototypes,
     select,
     setsum,
+    submit,
     undesirable,
     verify,
 )
@@ -40,7 +41,7 @@ JOBS = [
     m.main
     for m in (
         *(aggregate, check, compact, compare, demo, evaluate, evidential, fig5),
-        *(plan, prototypes, select, setsum, undesirable, verify),
+        *(plan, prototypes, select, setsum, submit, undesirable, verify),
     )
 ]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
@@ -252,6 +253,7 @@ def test_the_wheel_holds_all_settings_and_templates(tmp_path):
     code = "import setuptools; setuptools.setup()"
     subprocess.run([sys.executable, "-c", code, "-q", "build", "-b", "b"], cwd=tmp_path, check=True)
     wanted = [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "pipeline").rglob("*.html")]
+    wanted += (ROOT / "pipeline").rglob("*.j2")
     assert len(wanted) > 60
     for path in wanted:
         assert (tmp_path / "b" / "lib" / path.relative_to(ROOT)).exists()

@@ -23,6 +23,7 @@ from pipeline.components import one_line
 from pipeline.config import help, mistakes
 from pipeline.config.composition import CONF, compose, resolve
 from pipeline.config.trace import record
+from pipeline.redaction import guard_output
 
 __all__ = ["CONF", "Command", "entry_point", "record"]
 
@@ -36,19 +37,23 @@ class Command:
     name: str
     schema: type
     job: Callable[[dict[str, Any]], None]
+    translate: Callable[[list[str]], list[str]] = list
+    """Makes of a command line what Hydra takes."""
 
-    def settings(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """What the job is given for these overrides. Raises UsageError."""
+    def settings(self, overrides: Sequence[str], *, here: bool = True) -> dict[str, Any]:
+        """What the job is given for these overrides, `here` or elsewhere. Raises UsageError."""
         mistakes.check(self.name, overrides)
         try:
             config = compose(self.name, overrides)
         except _COMPOSITION as error:
             raise mistakes.explained(error, self.name, overrides) from None
-        return resolve(config, self.schema)
+        return resolve(config, self.schema, here=here)
 
     def __call__(self) -> None:
         """Serve the command line."""
-        given = sys.argv[1:]
+        guard_output()
+        with _one_line_errors():
+            given = self.translate(sys.argv[1:])
         overrides = [a for a in given if "=" in a and not a.startswith("-")]
         with _one_line_errors():
             mistakes.check(self.name, overrides)
@@ -85,10 +90,12 @@ class Command:
                 raise mistakes.explained(error, self.name, overrides) from None
 
 
-def entry_point(name: str, schema: type) -> Callable[[Callable[[dict[str, Any]], None]], Command]:
+def entry_point(
+    name: str, schema: type, translate: Callable[[list[str]], list[str]] = list
+) -> Callable[[Callable[[dict[str, Any]], None]], Command]:
     """Make a function of plain settings the command of conf/<name>.yaml, typed by `schema`."""
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
-    return lambda job: Command(name, schema, job)
+    return lambda job: Command(name, schema, job, translate)
 
 
 @contextmanager

@@ -24,8 +24,8 @@ def compose(job: str, overrides: Sequence[str]) -> DictConfig:
         return hydra.compose(job, list(overrides), return_hydra_config=True)
 
 
-def resolve(config: DictConfig, schema: type) -> dict[str, Any]:
-    """Plain settings, interpolations resolved.
+def resolve(config: DictConfig, schema: type, *, here: bool = True) -> dict[str, Any]:
+    """Plain settings, interpolations resolved, for a job that runs `here` or elsewhere.
 
     Raises UsageError where a required value is missing, where a key is not part of the schema,
     where a value is beyond its field's limit, and for what may not be instantiated.
@@ -43,7 +43,7 @@ def resolve(config: DictConfig, schema: type) -> dict[str, Any]:
         raise UsageError(one_line(error)) from None
     if not str(settings.get("out", "-")).strip():
         raise UsageError("out is empty: give out=<directory>")
-    limits.check(settings, schema)
+    limits.check(settings, schema, here=here)
     plugins = settings.get("plugins", [])
     check_plugins(plugins)
     check_targets(settings, plugins)

@@ -18,6 +18,7 @@ class Limit(NamedTuple):
 
     words: str
     holds: Callable[[Any], bool]
+    here: bool = False  # it asks this machine, which may not be the one that computes
 
 
 def setting(default: Any, limit: Limit) -> Any:
@@ -60,22 +61,28 @@ def whole_or_share() -> Limit:
 
 def directory() -> Limit:
     """A folder that is there or can be made, or a URL, whose store has its own say."""
-    return Limit("a directory that can be written to; this is none", _can_write)
+    return Limit("a directory that can be written to; this is none", _can_write, here=True)
 
 
 def listening() -> Limit:
     """auto, local, or an address at which somebody accepts connections."""
-    return Limit("the address of a running Ray, auto or null; nobody answers there", _answers)
+    words = "the address of a running Ray, auto or null; nobody answers there"
+    return Limit(words, _answers, here=True)
 
 
-def check(settings: Mapping[str, Any], schema: type, prefix: str = "") -> None:
-    """Raise UsageError at the first value that is beyond its field's limit."""
+def check(
+    settings: Mapping[str, Any], schema: type, prefix: str = "", *, here: bool = True
+) -> None:
+    """Raise UsageError at the first value that is beyond its field's limit; `here` is where the
+    job is to run."""
     for field in dataclasses.fields(schema):
         value, name = settings.get(field.name), f"{prefix}{field.name}"
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            check(value or {}, field.type, f"{name}.")
+            check(value or {}, field.type, f"{name}.", here=here)
         limit = field.metadata.get("limit")
-        if limit is not None and value is not None and not limit.holds(value):
+        if limit is None or value is None or (limit.here and not here):
+            continue
+        if not limit.holds(value):
             raise UsageError(f"{name}={value}: give {limit.words}")
 
 

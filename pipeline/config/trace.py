@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
+from pipeline.redaction import redacted
 from pipeline.rows import Storage
 
 
@@ -19,9 +20,10 @@ def record(settings: Mapping[str, Any]) -> None:
 
 def _write(settings: Mapping[str, Any], job: str, overrides: list[str]) -> None:
     run = Storage(settings["out"])
-    run.write(run.path("config.yaml"), yaml.safe_dump(dict(settings), sort_keys=False).encode())
+    content = yaml.safe_dump(redacted(settings), sort_keys=False)
+    run.write(run.path("config.yaml"), content.encode())
     path = run.path("command.txt")
     told: Any = run.fs.cat_file(path) if run.fs.exists(path) else b""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = f"{now} {shlex.join([f'jobs.{job}', *overrides])}\n"
+    line = f"{now} {shlex.join([f'jobs.{job}', *redacted(overrides)])}\n"
     run.write(path, told + line.encode())

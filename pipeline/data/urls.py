@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import fsspec
 
 from pipeline import UsageError
+from pipeline.redaction import redacted
 
 MOST_SHARDS = 1_000_000
 """More than this in one pattern is a slip of the pen."""
@@ -70,13 +71,13 @@ def local_path(url: str) -> str | None:
 
 
 def shard_names(urls: Sequence[str]) -> list[str]:
-    """What each shard is called in rows: its file name, so that a data set may move; shards of one
-    file name get as much of their folders as tells them apart. Raises UsageError for a shard that
-    is named twice."""
+    """What each shard is called in rows: its file name, so that a data set may move, without a
+    signature; shards of one file name get as much of their folders as tells them apart. Raises
+    UsageError for a shard that is named twice."""
     places: dict[str, str] = {}
     alike: dict[str, list[str]] = defaultdict(list)
     for url in urls:
-        place = local_path(url) or url
+        place = local_path(url) or _unsigned(url)
         if place in places:
             raise UsageError(f"dataset.shards: {url} is named twice; name every shard once")
         places[place] = url
@@ -90,6 +91,13 @@ def shard_names(urls: Sequence[str]) -> list[str]:
         for place, part in zip(same, parts, strict=True):
             names[place] = "/".join(part[-depth:])
     return [names[place] for place in places]
+
+
+def _unsigned(url: str) -> str:
+    """A URL without user and password, and without a query that holds a signature."""
+    place, _, query = url.partition("?")
+    plain = redacted(f"?{query}") == f"?{query}"
+    return redacted(url if plain else place)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import UsageError
+from pipeline.redaction import redacted
 
 METADATA_KEY = b"pixel_quorum"
 ROWS_PER_GROUP = 128
@@ -24,8 +25,11 @@ ROWS_PER_GROUP = 128
 def to_table(
     rows: Sequence[dict[str, Any]], metadata: dict[str, Any], schema: pa.Schema
 ) -> pa.Table:
-    """Rows with their metadata; columns that a row lacks are null."""
+    """Rows with their metadata; columns that a row lacks are null. Errors may quote URLs, and go
+    without their credentials."""
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
+    if "error" in columns:
+        columns["error"] = redacted(columns["error"])
     schema = schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
     return pa.Table.from_pydict(columns, schema=schema)
 

@@ -73,12 +73,13 @@ def session(cluster: Mapping[str, Any], say: Callable[[str], None]) -> Iterator[
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def plan(cluster: Mapping[str, Any]) -> Plan:
-    """A GPU, or a share of one, for each actor where there are any, else CPU cores.
+def plan(cluster: Mapping[str, Any], total: Mapping[str, float] | None = None) -> Plan:
+    """A GPU, or a share of one, for each actor where there are any, else CPU cores; of the cluster
+    that this process has joined, or of one that has `total`.
 
     Raises UsageError where an embedded Ray cannot give what is asked for.
     """
-    total = ray.cluster_resources()
+    total = ray.cluster_resources() if total is None else total
     cpus, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
     wanted, threads, share = cluster["actors"], cluster["threads"], cluster["gpus_per_actor"]
     if gpus:
