@@ -52,8 +52,8 @@ def main(settings: dict[str, Any]) -> None:
     complete("curves", located(settings))
 
 
-def complete(study: str, settings: dict[str, Any]) -> None:
-    """Compute a study's rows that are missing and say what was done.
+def complete(study: str, settings: dict[str, Any]) -> workers.Outcome:
+    """Compute a study's rows that are missing, say what was done, and return it.
 
     Raises RunError where too many of them failed.
     """
@@ -71,6 +71,7 @@ def complete(study: str, settings: dict[str, Any]) -> None:
     if failed:
         print(f"{failed}; retry=failed computes them again")
     print(f"next: python -m jobs.aggregate out={settings['out']}")
+    return outcome
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""W&B, and the only place that imports it: a short run per evaluation and per aggregation.
+"""W&B, and the only place that imports it: a short run per evaluation, aggregation, verdict.
 
 Offline unless told otherwise. It comes last and never fails a run: results are on disk before.
 """
@@ -75,6 +75,25 @@ def log_aggregation(settings: Mapping[str, Any], found: Sequence[Findings]) -> N
         run.log_artifact(results)
 
     _tracked(settings, "aggregate", config, log)
+
+
+def log_verdict(
+    settings: Mapping[str, Any], verdict: Mapping[str, Any], lines: Sequence[str]
+) -> None:
+    """A re-evaluation's numbers as summary; an alert unless it is a pass."""
+
+    def log(run: Any) -> None:
+        run.summary.update({name: verdict[name] for name in ("verdict", "images", "needed")})
+        for one in verdict["quantities"]:
+            name = "/".join(filter(None, (one["kind"], one["subject"])))
+            numbers = {"": "mean", "_low": "low", "_high": "high", "_verdict": "word"}
+            run.summary.update({f"{name}{end}": one[key] for end, key in numbers.items()})
+        if verdict["verdict"] != "pass":
+            level = "ERROR" if verdict["verdict"] == "regression" else "WARN"
+            run.alert(title=lines[0], text="\n".join(lines[1:]), level=wandb.AlertLevel[level])
+
+    config = {name: verdict[name] for name in ("baseline", "checkpoint")}
+    _tracked(settings, "reevaluate", config | {"reevaluate": dict(settings)}, log)
 
 
 def log_findings(run: Any, found: Findings) -> None:

@@ -23,6 +23,7 @@ from jobs import (
     fig5,
     plan,
     prototypes,
+    reevaluate,
     select,
     setsum,
     submit,
@@ -41,7 +42,7 @@ JOBS = [
     m.main
     for m in (
         *(aggregate, check, compact, compare, demo, evaluate, evidential, fig5),
-        *(plan, prototypes, select, setsum, submit, undesirable, verify),
+        *(plan, prototypes, reevaluate, select, setsum, submit, undesirable, verify),
     )
 ]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))

@@ -58,7 +58,7 @@ class Boxes:
         assert game.view is not None
         if game.view.blank or game.view.sample is None:
             raise UsageError("judge: boxes are of a data set's samples")
-        boxes = _boxes(game.view.sample, self.field)
+        boxes = boxes_of(game.view.sample, self.field)
         inside_HW = visible(boxes, self.form, game.view.sample, game.view.preprocessing)
         heat_HW = heat(found, game)
         if self.measure == "energy":
@@ -94,7 +94,8 @@ def visible(
     return seen_HW
 
 
-def _boxes(sample: Sample, field: str) -> list[list[float]]:
+def boxes_of(sample: Sample, field: str) -> list[list[float]]:
+    """The boxes that a sample's json holds. Raises ValueError where it holds none."""
     raw = sample.members.get("json")
     if raw is None:
         raise ValueError(f"{sample.key} has no member json that could hold boxes")

@@ -42,7 +42,7 @@ def styles(names: Sequence[Name]) -> list[dict[str, Any]]:
 def panels(titles: Sequence[str], *, share: bool = False) -> tuple[Figure, Sequence[Axes]]:
     """A figure of axes side by side, each with its title."""
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    axes = figure.subplots(1, len(titles), sharex=share, sharey=share)
+    (axes,) = figure.subplots(1, len(titles), sharex=share, sharey=share, squeeze=False)
     for panel, title in zip(axes, titles, strict=True):
         panel.set_title(title)
         panel.grid(alpha=0.25)

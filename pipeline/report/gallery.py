@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline import UsageError
 from pipeline.components import component
+from pipeline.data import SampleRef
 from pipeline.data.images import decode
 from pipeline.models import transform
 from pipeline.players import View
@@ -47,15 +48,16 @@ class Photographs:
     """Images of a data set as one model saw them, found again through what the rows' files say.
 
     `made`: provenance by fingerprint, whose classes are ours or of `plugins`. `view` and
-    `pixels_HWC`, in 0..1, are those of the image last read.
+    `pixels_HWC`, in 0..1, are those of the image last read; `trouble` says why there are none.
     """
 
     def __init__(
         self, fingerprint: str, made: Mapping[str, Mapping[str, Any]], plugins: Sequence[str]
     ):
         self._made, self._plugins, self._parts = made, plugins, dict[str, Any]()
-        self._refs: dict[tuple[str, str], Any] = {}
-        self._error = self._names = None
+        self._refs: dict[tuple[str, str], SampleRef] = {}
+        self.trouble: str | None = None
+        self._names: list[str] | None = None
         self.preprocessing = made[fingerprint]["preprocessing"]
         self.transform = transform(self.preprocessing)
         self.data = self._part(made[fingerprint]["config"]["dataset"])
@@ -63,16 +65,20 @@ class Photographs:
             self._refs = {(ref.shard, ref.key): ref for ref in self.data.index()}
             self._names = self.data.names()
         except (UsageError, OSError) as error:
-            self._error = str(error)
+            self.trouble = str(error)
 
-    def read(self, shard: str, key: str) -> None:
-        """Find an image; ValueError or OSError says why that fails."""
-        if self._error:
-            raise ValueError(self._error)
+    def ref(self, shard: str, key: str) -> SampleRef | None:
+        """Where an image lies, None where it is not there."""
+        return self._refs.get((shard, key))
+
+    def read(self, shard: str, key: str, members: Sequence[str] = ()) -> None:
+        """Find an image, with such members beside it; ValueError or OSError says why that fails."""
+        if self.trouble:
+            raise ValueError(self.trouble)
         if (shard, key) not in self._refs:
             raise ValueError(f"{shard} holds no {key}")
         self._ref = self._refs[shard, key]
-        sample = self.data.read(self._ref)
+        sample = self.data.read(self._ref, members)
         image_CHW = self.transform(decode(sample.encoded, exif=self.data.exif))
         self.view = View(image_CHW, self.preprocessing, sample)
         self.pixels_HWC = self.view.pixels_HWC / 255

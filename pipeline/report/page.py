@@ -9,11 +9,18 @@ from pipeline.rows import Storage
 
 
 def write(
-    run: Storage, sections: Sequence[Section], *, confidence: float, notes: Sequence[str] = ()
+    run: Storage,
+    sections: Sequence[Section],
+    *,
+    confidence: float,
+    notes: Sequence[str] = (),
+    title: str = "Which pixels carry the decision?",
+    name: str = "index",
 ) -> str:
-    """Write <out>/report/index.html, `notes` on top; returns its place."""
+    """Write <out>/report/<name>.html, `notes` on top; returns its place."""
     html = rendered(
         Path(__file__).with_name("page.html"),
+        title=title,
         out=run.out,
         models=list(dict.fromkeys(name for section in sections for name in section.models)),
         datasets=list(dict.fromkeys(name for section in sections for name in section.datasets)),
@@ -21,6 +28,6 @@ def write(
         notes=notes,
         sections=[section.html for section in sections],
     )
-    path = run.path("report", "index.html")
+    path = run.path("report", f"{name}.html")
     run.write(path, html.encode())
-    return path if run.is_local else f"{run.out.rstrip('/')}/report/index.html"
+    return path if run.is_local else f"{run.out.rstrip('/')}/report/{name}.html"

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline import RunError, UsageError, studies
@@ -36,7 +36,8 @@ SCAN_S = 0.5
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run did: images in the data set, images computed now, their rows, those that failed
-    by reason, what was spent in how many seconds; lines on how it went."""
+    by reason, what was spent in how many seconds; lines on how it went. `fingerprints`: of the rows
+    that were asked for, there before or not, by method."""
 
     images: int
     computed: int = 0
@@ -45,6 +46,7 @@ class Outcome:
     counters: Counters = field(default_factory=Counters)
     seconds: float = 0.0
     remarks: Sequence[str] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed_rows(self) -> int:
@@ -79,7 +81,8 @@ def run(
         chosen = _chosen(settings, work)
         with Lock(Storage(settings["out"]), wait_s=settings["lock"]["wait_s"], say=_say) as lock:
             accepted(settings)
-            return _complete(settings, work, chosen, lock, stop)
+            outcome = _complete(settings, work, chosen, lock, stop)
+    return replace(outcome, fingerprints=work.fingerprints)
 
 
 def _complete(

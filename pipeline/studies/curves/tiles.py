@@ -23,14 +23,13 @@ def tiles(records: Sequence[Record], photographs: Photographs) -> Iterable[Tile]
     mapped = set()
     for row in sorted(records, key=_place):
         regions_HW, pixels_HWC = photographs.regions(row), photographs.pixels_HWC
-        title = f"{row['title']}, {row['objective']}"
-        picture = data_uri(overlay(pixels_HWC, _heat_of(row)[regions_HW]))
-        yield Tile(picture=picture, title=title, caption=_caption(row))
+        order = order_tile(row, pixels_HWC, regions_HW)
+        yield order
         if row["pairs"] is not None:
             largest = max(map(abs, row["pairs"])) or 1.0
             matrix = data_uri(interaction_matrix(row["pairs"], row["n_players"], largest))
             caption = f"interactions of all pairs, blue -{largest:.2g} to red {largest:.2g}"
-            yield Tile(picture=matrix, title=title, caption=caption)
+            yield Tile(picture=matrix, title=order.title, caption=caption)
         if _order(row) not in mapped and _searched(row, photographs):
             mapped.add(_order(row))
             judged = [r for r in records if r["fingerprint"] == row["fingerprint"]]
@@ -40,6 +39,13 @@ def tiles(records: Sequence[Record], photographs: Photographs) -> Iterable[Tile]
             yield Tile(picture=picture, title=f"{row['title']}, values", caption=caption)
             if row["objective"] == "insertion":
                 yield _region(row, photographs, regions_HW)
+
+
+def order_tile(row: Record, pixels_HWC: np.ndarray, regions_HW: np.ndarray) -> Tile:
+    """A row's order over the photograph, up to its flip."""
+    picture = data_uri(overlay(pixels_HWC, _heat_of(row)[regions_HW]))
+    title = f"{row['title']}, {row['objective']}"
+    return Tile(picture=picture, title=title, caption=_caption(row))
 
 
 def heat(order: list[int], flip: int | None, n_players: int) -> np.ndarray:
