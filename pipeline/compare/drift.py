@@ -138,7 +138,7 @@ def _row(here: _Columns, i: int, there: _Columns, j: int, top: float) -> dict[st
     if measure == theirs and value is not None and against is not None:
         row["difference"] = value - against
         if sign := direction(str(measure), row["objective"]):
-            row["loss"] = -sign * row["difference"]
+            row["loss"] = 0.0 - sign * row["difference"]
     for name in ("probability", "top1"):
         a, b = _number(here[f"auc_{name}"][i]), _number(there[f"auc_{name}"][j])
         if a is not None and b is not None:

@@ -43,11 +43,7 @@ def judged(
     pairs = matched(*runs, across=["model", "order_model"], where=(mine, theirs))
     rows, notes = _drift(settings, pairs)
     rule = Rule(**{k: settings[k] for k in ("confidence", "resamples", "seed", "power")})
-    images = (
-        rows.group_by(["shard", "key"])
-        .aggregate([])
-        .sort_by([("shard", "ascending"), ("key", "ascending")])
-    )
+    images = sorted(set(zip(*(rows[c].to_pylist() for c in ("shard", "key")), strict=True)))
     night = Night(
         baseline=base,
         checkpoint=baselines.baseline(runs[0], mine, "checkpoint"),
