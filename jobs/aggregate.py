@@ -1,6 +1,9 @@
 """Turn the rows of a run into summary.parquet, summary.csv, tables/, a W&B run and a report.
 
-python -m jobs.aggregate out=runs/pets tracking=online
+Methods are compared image by image: comparisons.parquet, standings.parquet and others beside.
+
+    python -m jobs.aggregate out=runs/pets tracking=online
+    python -m jobs.aggregate out=runs/pets against=gradcam margin=0.01 cluster=label
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +17,7 @@ from pipeline.config.limits import at_least, directory, inside, one_of, setting
 from pipeline.config.schema import TrackingConfig
 from pipeline.report import page
 from pipeline.rows import Storage
+from pipeline.studies.curves.sums import QUANTITIES
 
 
 @dataclass
@@ -21,7 +25,14 @@ class AggregateConfig:
     """Settings: see conf/aggregate.yaml."""
 
     out: str = setting(MISSING, directory())
-    subset: str = setting("all", one_of(*statistics.SUBSETS))
+    subset: str = "all"
+    quantity: str = setting("value", one_of(*QUANTITIES))
+    against: str | None = None
+    margin: float = setting(0.0, at_least(0))
+    cluster: str | None = None
+    by: str | None = None
+    cheap: str | None = None
+    exact: str | None = None
     grid: int = setting(101, at_least(2))
     resamples: int = setting(2000, at_least(1))
     confidence: float = setting(0.95, inside(0, 1))
@@ -40,6 +51,8 @@ def main(settings: dict[str, Any]) -> None:
     found = studies.findings(settings)
     for one in found:
         statistics.save(run, one.name, one.summary)
+        for name, rows in one.files.items():
+            statistics.keep(run, name, rows)
         for name, table in one.tables.items():
             for extension, content in table.files().items():
                 run.write(run.path(f"tables/{name}.{extension}"), content.encode())

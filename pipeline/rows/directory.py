@@ -2,7 +2,7 @@
 
 import logging
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +66,13 @@ class RunDir(Storage):
             return look(posixpath.basename(path), parts.cast(path, table, schema))
 
         return self.look(of_part, names)
+
+    def batches(self, part: str, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """Just these columns of a part, null where it is older, so many rows at a time."""
+        path = self._part(part)
+        schema = pa.schema([self.kind.schema.field(name) for name in columns])
+        for batch in parts.batches(self.fs, path, rows, columns):
+            yield parts.cast(path, pa.Table.from_batches([batch]), schema)
 
     def read_rows(self, part: str, **where: Any) -> list[dict[str, Any]]:
         """Whole rows of one part whose columns equal `where`, such as shard= and key=."""

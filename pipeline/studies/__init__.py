@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline import UsageError
 from pipeline.report import Section
@@ -35,7 +36,8 @@ class Chart:
 class Findings:
     """What a study found in a run, as everything else takes it: rows of <out>/<name>.parquet, a
     table for the terminal, tables for <out>/tables by name, a section of the report with so many
-    photographs, charts and numbers to track."""
+    photographs, charts and numbers to track; `files`: further <out>/<name>.parquet, None for one
+    that shall not be there."""
 
     run: RunDir
     name: str
@@ -45,6 +47,7 @@ class Findings:
     tables: Mapping[str, Table] = field(default_factory=dict)
     charts: Sequence[Chart] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, pa.Table | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ left out, here they count).
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from pipeline.studies.curves.grid import Curves
 
 BUDGETS = (25, 50, 75, 100)
 """Percent of the pixels."""
@@ -20,22 +21,19 @@ def highest(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     no step inside it, (P,).
 
     The curve counts where 0 < fraction <= budget; an image without a step there is not left out
-    but counts with the empty image, the only point inside.
+    but counts with the empty image, the only point inside. Of a scalar output it is NaN.
     """
-    highest_nP = np.empty((len(rows), len(BUDGETS)))
-    missed_P = np.zeros(len(BUDGETS), dtype=int)
-    for i, (x, y) in enumerate(zip(rows["fraction"], rows["probability"], strict=True)):
-        if not y.is_valid:  # of a scalar output
-            highest_nP[i] = np.nan
-            continue
-        fraction_G, probability_G = x.values.to_numpy(), y.values.to_numpy()
-        for j, budget in enumerate(BUDGETS):
-            inside_G = probability_G[1:][fraction_G[1:] <= budget / 100 + ROUNDING]
-            missed_P[j] += not len(inside_G)
-            highest_nP[i, j] = inside_G.max() if len(inside_G) else probability_G[0]
-    return highest_nP, missed_P
-
-
-def explains_mistakes(rows: pa.Table) -> bool:
-    """Whether an image's target is not its prediction."""
-    return bool(pc.any(pc.not_equal(rows["target"], rows["prediction"])).as_py())
+    curves = Curves(rows["fraction"])
+    y_P, there_n = curves.values(rows["probability"])
+    first_n = curves.first_n
+    highest_nB = np.empty((len(rows), len(BUDGETS)))
+    missed_B = np.zeros(len(BUDGETS), dtype=int)
+    for j, budget in enumerate(BUDGETS):
+        inside_P = curves.x_P <= budget / 100 + ROUNDING
+        inside_P[first_n] = False
+        best_n = np.maximum.reduceat(np.where(inside_P, y_P, -np.inf), first_n)
+        missed_n = np.isneginf(best_n) & there_n
+        highest_nB[:, j] = np.where(missed_n, y_P[first_n], best_n)
+        missed_B[j] = missed_n.sum()
+    highest_nB[~there_n] = np.nan
+    return highest_nB, missed_B

@@ -10,8 +10,8 @@ from pipeline.report import Section, figures
 from pipeline.report.gallery import Gallery
 from pipeline.report.text import rendered
 from pipeline.rows import RunDir
-from pipeline.statistics import n_images
-from pipeline.studies.curves.statistics import Aggregate, Group
+from pipeline.studies.curves.statistics import Aggregate
+from pipeline.studies.curves.summaries import Group
 from pipeline.studies.curves.tables import areas, confidence, sources
 from pipeline.studies.curves.tiles import tiles
 from pipeline.studies.names import HEADS
@@ -25,10 +25,11 @@ def section(run: RunDir, found: Aggregate, plugins: Sequence[str], gallery: int)
     groups = found.groups
     summaries = [group.summary for group in groups]
     fixed = [c for c in HEADS if len({s.get(c) for s in summaries}) == 1 and summaries[0].get(c)]
+    shown = found.scan.whole(found.scan.first(gallery))
     pictures = Gallery(run, found.names, plugins)
     html = rendered(
         Path(__file__).with_name("section.html"),
-        images=n_images(found.rows),
+        images=found.scan.n_images,
         subset=summaries[0]["subset"],
         accuracy=_accuracy(groups),
         fixed=[f"{HEADS[column]} {summaries[0][column]}" for column in fixed],
@@ -37,7 +38,7 @@ def section(run: RunDir, found: Aggregate, plugins: Sequence[str], gallery: int)
         confidence=confidence(found),
         papers=found.papers,
         published=sources(summaries),
-        exhibits=list(pictures.exhibits(found.rows, gallery, tiles)),
+        exhibits=list(pictures.exhibits(shown, gallery, tiles)),
     )
     return Section(
         html=html,

@@ -1,7 +1,8 @@
-"""Rows to statistics: mean curves and AUCs with bootstrap intervals over images."""
+"""Rows to statistics: mean curves and AUCs with bootstrap intervals over images or clusters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,42 +11,42 @@ import pyarrow.compute as pc
 
 from pipeline.report import Name
 from pipeline.report.tables import Table
-from pipeline.rows import RunDir
-from pipeline.statistics import LABELS, Band, Rows, grouped, intervals, selected
+from pipeline.rows import RunDir, parts
+from pipeline.statistics import DEFAULTS, LABELS, attributes, draws
+from pipeline.statistics.scan import Scan
 from pipeline.studies.curves import paper
-from pipeline.studies.curves.highest import BUDGETS, highest
+from pipeline.studies.curves.comparisons import Comparisons, Judged, comparisons
 from pipeline.studies.curves.published import beside, published
+from pipeline.studies.curves.seeds import pools
+from pipeline.studies.curves.summaries import Group, Told
+from pipeline.studies.curves.sums import tallied
 from pipeline.studies.names import names
-
-AUCS = ("auc_probability", "auc_top1")
-OF_CURVE = "auc_probability"
-"""What a judge measures that says nothing else."""
-MEANS = ("flip", "evaluations", "seconds")
-CURVES = ("probability", "top1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Statistics of one fingerprint and objective.
-
-    `summary` is its row of summary.parquet; `curves` holds the mean of each of CURVES.
-    """
-
-    summary: dict[str, Any]
-    name: Name
-    fraction_G: np.ndarray
-    curves: Mapping[str, Band]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Aggregate:
     """All groups of a run, in order of labels and objective, and the rows that they stand on;
-    `names` by fingerprint; `papers`: tables as papers print them."""
+    `names` by fingerprint; `papers`: tables as papers print them; `pools`: groups of the seeds of
+    one control together, by the fingerprints that they hold; `compared`: methods against each
+    other."""
 
     groups: list[Group]
     names: Mapping[str, Name]
-    rows: pa.Table
+    scan: Scan
     papers: list[Table]
+    pools: Mapping[tuple[str, ...], list[Group]]
+    compared: Comparisons
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """Every row, whole, but for its heat: of large runs this is too much, see `scan.whole`."""
+        return self.scan.whole(self.scan.first(len(self.scan))).drop_columns(["heat"])
+
+    @property
+    def mistakes(self) -> bool:
+        """Whether an image's target is not its prediction."""
+        rows = self.scan.rows
+        return bool(pc.any(pc.not_equal(rows["target"], rows["prediction"])).as_py())
 
 
 def aggregate(run: RunDir, settings: Mapping[str, Any]) -> Aggregate:
@@ -53,90 +54,76 @@ def aggregate(run: RunDir, settings: Mapping[str, Any]) -> Aggregate:
 
     Raises UsageError for a run without rows to stand on.
     """
-    rows = selected(run, settings["subset"], without=["heat"])
-    groups = grouped(rows, "objective")
-    order = (*LABELS, "objective", "fingerprint")
-    groups.sort(key=lambda group: tuple(str(group.key.get(column)) for column in order))
+    settings = DEFAULTS | dict(settings)
+    scan = Scan.of(run)
+    scan = scan.only(attributes.chosen(scan, settings["subset"], settings["plugins"]))
+    cluster_N, unit_N = _units(scan, settings)
+    keys, group_N = _groups(scan)
     provenance = run.metadata()
-    named = names([group.key for group in groups], provenance)
+    named = names(keys, provenance)
+    objectives = {i: key["objective"] for i, key in enumerate(keys)}
+    tallies, values_N = tallied(scan, group_N, unit_N, objectives, settings)
+    told = Told(scan, group_N, unit_N, settings)
     printed = published(provenance)
     found = []
-    for group in groups:
-        fingerprint = group.key["fingerprint"]
-        one = _statistics(group, named[fingerprint], settings)
-        one.summary.update(beside(printed.get(fingerprint, {}), group.key["objective"]))
-        found.append(one)
+    for i, key in enumerate(keys):
+        summary = told.summary(i, key, named[key["fingerprint"]].title, tallies.get(i))
+        summary.update(beside(printed.get(key["fingerprint"], {}), key["objective"]))
+        found.append(told.group(summary, named[key["fingerprint"]], [i], tallies))
+    seeds = pools(keys, named, provenance)
+    pooled = {pool.fingerprints: told.pool(pool, keys, tallies) for pool in seeds}
+    judged = Judged(
+        keys=keys,
+        names=named,
+        measures=[group.summary["measure"] for group in found],
+        group_N=group_N,
+        value_N=values_N,
+        cluster_N=cluster_N,
+        unit_N=unit_N,
+        pools=seeds,
+        quantity=settings["quantity"],
+    )
     places = [(g.summary["fingerprint"], g.summary["objective"]) for g in found]
     papers = paper.tables(
         {place: g.summary for place, g in zip(places, found, strict=True)},
         {place: (g.fraction_G, g.curves) for place, g in zip(places, found, strict=True)},
         provenance,
     )
-    return Aggregate(groups=found, names=named, rows=rows, papers=papers)
-
-
-def on_grid(rows: pa.Table, column: str, grid_G: np.ndarray) -> np.ndarray:
-    """Each row's curve read off at the grid's fractions, linear between its points, (n, G); NaN
-    where it has none."""
-    pairs = zip(rows["fraction"], rows[column], strict=True)
-    return np.stack(
-        [
-            np.interp(grid_G, x.values.to_numpy(), y.values.to_numpy(zero_copy_only=False))
-            if y.is_valid
-            else np.full(len(grid_G), np.nan)
-            for x, y in pairs
-        ]
+    return Aggregate(
+        groups=found,
+        names=named,
+        scan=scan,
+        papers=papers,
+        pools=pooled,
+        compared=comparisons(scan, judged, provenance, settings),
     )
 
 
-def _statistics(group: Rows, name: Name, settings: Mapping[str, Any]) -> Group:
-    good = group.rows.filter(pc.equal(group.rows["status"], "ok"))
-    curved = good.filter(pc.is_valid(good["fraction"]))
-    grid_G = np.linspace(0, 1, settings["grid"])
-    summary: dict[str, Any] = {"title": name.title} | group.key
-    summary |= {
-        "subset": settings["subset"],
-        "n": len(good),
-        "failed": len(group.rows) - len(good),
-    }
-    summary["measure"] = next(iter(pc.unique(good["measure"].drop_null()).to_pylist()), OF_CURVE)
-    values = {auc: _floats(good[auc]) for auc in AUCS}
-    values["value"] = _floats(pc.coalesce(good["value"], good[OF_CURVE]))
-    if group.key["objective"] == "insertion" and len(curved) == len(good):
-        highest_nP, missed_P = highest(good)
-        for j, budget in enumerate(BUDGETS):
-            values[f"highest_{budget}"] = highest_nP[:, j]
-            summary[f"missed_{budget}"] = int(missed_P[j])
-    if not len(good):
-        bounds = [f"{column}_{side}" for column in values for side in ("low", "high")]
-        summary |= dict.fromkeys((*values, *MEANS, *bounds, "accuracy"), float("nan"))
-        curves = {column: Band.nothing(len(grid_G)) for column in CURVES}
-        return Group(summary=summary, name=name, fraction_G=grid_G, curves=curves)
-    resample = {k: settings[k] for k in ("resamples", "seed", "confidence")}
-    bounds = intervals(np.stack(list(values.values()), 1), **resample)
-    for (column, values_n), low, high in zip(values.items(), *bounds, strict=True):
-        summary |= {column: float(values_n.mean())}  # NaN of what the judge does not measure
-        summary |= {f"{column}_low": float(low), f"{column}_high": float(high)}
-    summary |= {column: _mean(good[column]) for column in MEANS}
-    labelled = good.filter(pc.is_valid(good["label"]))
-    summary["accuracy"] = _mean(pc.equal(labelled["label"], labelled["prediction"]))
-    curves = {}
-    for column in CURVES:
-        if len(curved) < len(good):
-            curves[column] = Band.nothing(len(grid_G))
-            continue
-        values_nG = on_grid(good, column, grid_G)
-        low_G, high_G = intervals(values_nG, **resample)
-        curves[column] = Band(mean_G=values_nG.mean(0), low_G=low_G, high_G=high_G)
-    return Group(summary=summary, name=name, fraction_G=grid_G, curves=curves)
+def _units(scan: Scan, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Cluster of each row by a code (its image, unless images are clustered), and its unit."""
+    if settings["cluster"] is None:
+        images, place_N = np.unique(scan.image_N, return_inverse=True)
+        return scan.image_N, draws.units(scan.names(images))[place_N]
+    found = attributes.values(scan, settings["cluster"], "cluster", settings["plugins"])
+    # an image that belongs to no cluster is one of its own
+    code_N = attributes.codes(found)
+    cluster_N = np.where(code_N < 0, code_N.max() + 1 + scan.image_N, code_N)
+    _, first, place_N = np.unique(cluster_N, return_index=True, return_inverse=True)
+    images = scan.names(scan.image_N[first])
+    said = [
+        (settings["cluster"], found[row]) if found[row] is not None else image
+        for row, image in zip(first.tolist(), images, strict=True)
+    ]
+    return cluster_N, draws.units(said)[place_N]
 
 
-def _floats(values: pa.ChunkedArray) -> np.ndarray:
-    """NaN for null."""
-    return pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-
-
-def _mean(values: pa.ChunkedArray) -> float:
-    """NaN of nothing."""
-    mean = pc.mean(values).as_py()
-    return float("nan") if mean is None else float(mean)
+def _groups(scan: Scan) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Labels, objective and fingerprint of each group, in their order, and each row's group. A
+    fingerprint is one group, even where its labels have changed between runs."""
+    by = ["objective", "fingerprint"]
+    (objectives, place_N), (_, print_N) = (parts.coded(scan.rows[name]) for name in by)
+    code_N = print_N * (len(objectives) + 1) + place_N
+    _, first, group_N = np.unique(code_N, return_index=True, return_inverse=True)
+    keys = scan.rows.select([*LABELS, *by]).take(pa.array(first)).to_pylist()
+    order = sorted(range(len(keys)), key=lambda i: tuple(str(v) for v in keys[i].values()))
+    return [keys[i] for i in order], np.argsort(order)[group_N]

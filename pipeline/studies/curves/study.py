@@ -1,15 +1,23 @@
 """Curves as a study: what everything else takes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.rows import RunDir
+from pipeline.statistics import LABELS, completed
 from pipeline.studies import Chart, Findings, Study
 from pipeline.studies.curves.rows import CURVES
 from pipeline.studies.curves.section import OBJECTIVES, QUANTITIES, section
-from pipeline.studies.curves.statistics import AUCS, Aggregate, aggregate
+from pipeline.studies.curves.statistics import Aggregate, aggregate
+from pipeline.studies.curves.sums import AUCS
 from pipeline.studies.curves.tables import every, text
+
+TOLD = ("title", *LABELS, "objective", "fingerprint", "measure", "n")
+"""What mean curves say of their group."""
+KINDS = {"n": pa.int64(), "seeds": pa.int64()}
 
 
 def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
@@ -31,7 +39,39 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
             for auc in AUCS
             for side in ("", "_low", "_high")
         },
+        files=files(found),
     )
+
+
+def files(found: Aggregate) -> dict[str, pa.Table | None]:
+    """Mean curves, and what comparing methods gives; docs/statistics.md explains the columns."""
+    compared = {name: _table(rows) for name, rows in vars(found.compared).items()}
+    return {"curves": curves_table(found)} | compared
+
+
+def curves_table(found: Aggregate) -> pa.Table:
+    """A row for each group (those of pooled seeds too), subset, quantity and fraction."""
+    tables = []
+    for group in [*found.groups, *(group for pool in found.pools.values() for group in pool)]:
+        summary = group.summary
+        labels = {name: summary.get(name) for name in (*TOLD, "seeds")}
+        subsets = {summary["subset"]: group.curves, **group.subsets}
+        for subset, curves in subsets.items():
+            for quantity, band in curves.items():
+                said = labels | {"subset": subset, "quantity": quantity}
+                constant = {
+                    name: pa.repeat(
+                        pa.scalar(value, KINDS.get(name, pa.string())), len(band.mean_G)
+                    )
+                    for name, value in said.items()
+                }
+                sides = {"mean": band.mean_G, "low": band.low_G, "high": band.high_G}
+                tables.append(pa.table(constant | {"fraction": group.fraction_G} | sides))
+    return pa.concat_tables(tables)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table | None:
+    return pa.Table.from_pylist(completed(rows)) if rows else None
 
 
 def charts(found: Aggregate) -> list[Chart]:

@@ -6,8 +6,10 @@ from typing import Any
 from pipeline.game import OBJECTIVES
 from pipeline.report.tables import Table, slug
 from pipeline.report.text import counted, interval, number
-from pipeline.studies.curves.highest import BUDGETS, explains_mistakes
-from pipeline.studies.curves.statistics import OF_CURVE, Aggregate
+from pipeline.studies.curves.cells import ALIKE
+from pipeline.studies.curves.highest import BUDGETS
+from pipeline.studies.curves.statistics import Aggregate
+from pipeline.studies.curves.sums import OF_CURVE
 from pipeline.studies.names import HEADS, varied
 
 Summary = Mapping[str, Any]
@@ -78,7 +80,7 @@ def confidence(found: Aggregate) -> Table | None:
     """Highest confidence within each budget, where there are mistakes to explain: images without a
     step inside are told, and what a paper prints is a line of its own."""
     summaries = [g.summary for g in found.groups if "highest_100" in g.summary]
-    mistakes = explains_mistakes(found.rows) or any(s["subset"] == "wrong" for s in summaries)
+    mistakes = found.mistakes or any(s["subset"] == "wrong" for s in summaries)
     if not mistakes or not summaries:
         return None
     rows = []
@@ -92,6 +94,49 @@ def confidence(found: Aggregate) -> Table | None:
             rows.append([f"{s['title']}, published", *printed, "-"])
     heads = ["method", *(f"within {budget} %" for budget in BUDGETS), "images"]
     return Table(heads, rows, title="highest confidence within so much of the area")
+
+
+def versus(found: Aggregate) -> Table | None:
+    """A line a method of each cell that has several: its difference to the reference, image by
+    image, and how sure that is."""
+    compared = found.compared
+    rows = []
+    several = varied([dict(row) for row in compared.comparisons]) if compared.comparisons else []
+    seen = {}
+    for row in compared.comparisons:
+        seen.setdefault(tuple(row[c] for c in ALIKE), []).append(row)
+    best = {
+        (*(row[c] for c in ALIKE), row["method"]): row["probability_best"]
+        for row in compared.standings
+    }
+    for cell, lines in seen.items():
+        heads = [str(lines[0].get(c) or "-") for c in several]
+        shared = [*heads, lines[0]["objective"], lines[0]["measure"]]
+        reference = lines[0]["against"]
+        alone = ["reference", "-", "-", "-", _share(best.get((*cell, reference))), "-", "-"]
+        rows.append([reference, *shared, *alone])
+        for line in lines:
+            title = f"{line['method']}{' (own masking)' if line['own_masking'] else ''}"
+            rows.append(
+                [
+                    title,
+                    *shared,
+                    interval(line, "difference", "+.3f"),
+                    f"{line['better']}/{line['worse']}",
+                    number(line["p_holm"], ".2g"),
+                    number(line["cohens_dz"], "+.2f"),
+                    _share(best.get((*cell, line["method"]))),
+                    "-" if line["more_images"] is None else f"{line['more_images']:,}",
+                    f"{line['n']}",
+                ]
+            )
+    heads = ["method", *(HEADS[c] for c in several), "objective", "measure", "difference"]
+    heads += ["better/worse", "p (Holm)", "dz", "P(best)", "more images", "images"]
+    return Table(heads, rows, title="image by image, against the reference") if rows else None
+
+
+def _share(probability: float | None) -> str:
+    return "-" if probability is None else number(probability, ".3f")
 
 
 def sources(summaries: Sequence[Summary]) -> str:
@@ -110,6 +155,8 @@ def every(found: Aggregate) -> dict[str, Table]:
     named = measures([group.summary for group in found.groups])
     if table := confidence(found):
         named["highest_confidence"] = table
+    if table := versus(found):
+        named["comparisons"] = table
     return named | {slug(table.title.partition(";")[0]): table for table in found.papers}
 
 
