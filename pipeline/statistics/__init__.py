@@ -52,6 +52,9 @@ __all__ = [
 
 def check(settings: Mapping[str, Any]) -> None:
     """Raise UsageError for settings out of range."""
+    if settings["subset"] not in SUBSETS and ":" not in settings["subset"]:
+        known = ", ".join((*SUBSETS, "<attribute>:<value>"))
+        raise UsageError(f"subset={settings['subset']!r}: use one of {known}")
     for name, least in (("grid", 2), ("resamples", 1), ("gallery", 0)):
         if settings[name] < least:
             raise UsageError(f"{name}={settings[name]}: give at least {least}")
