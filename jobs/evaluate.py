@@ -58,10 +58,11 @@ def complete(study: str, settings: dict[str, Any]) -> workers.Outcome:
     Raises RunError where too many of them failed.
     """
     tracking.check(settings)
-    outcome = workers.run(study, settings, accepted=record)
-    if outcome.computed:
-        print(outcome.text())
-        tracking.log_evaluation(settings, outcome)
+    with tracking.Evaluation(settings) as tracked:
+        outcome = workers.run(study, settings, accepted=record)
+        if outcome.computed:
+            print(outcome.text())
+        tracked.tell(outcome)
     failed = failures.told(outcome.failures, outcome.rows)
     if outcome.failed_rows > settings["max_failed"] * outcome.rows:
         raise RunError(

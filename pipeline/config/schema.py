@@ -46,10 +46,11 @@ class LockConfig:
 
 @dataclass
 class TrackingConfig:
-    """W&B: see conf/tracking."""
+    """W&B, TensorBoard or nobody: see conf/tracking."""
 
-    mode: str = setting("offline", one_of("offline", "online", "disabled"))
+    mode: str = setting("offline", one_of("offline", "online", "tensorboard", "disabled"))
     project: str = "pixel-quorum"
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    samples: int = setting(16, at_least(0))

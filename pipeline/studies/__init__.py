@@ -6,7 +6,7 @@ condenses them, `section` shows them, and `study` holds STUDY, which is all that
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,8 @@ class Findings:
     """What a study found in a run, as everything else takes it: rows of <out>/<name>.parquet, a
     table for the terminal, tables for <out>/tables by name, a section of the report with so many
     photographs, charts and numbers to track; `files`: further <out>/<name>.parquet, None for one
-    that shall not be there."""
+    that shall not be there; `aims`: whether `max` or `min` of a number is best; `samples`: so many
+    images as rows of a table, pictures being arrays (H, W, 3) of uint8."""
 
     run: RunDir
     name: str
@@ -48,6 +49,8 @@ class Findings:
     charts: Sequence[Chart] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, pa.Table | None] = field(default_factory=dict)
+    aims: Mapping[str, str] = field(default_factory=dict)
+    samples: Callable[[int], Iterable[Mapping[str, Any]]] = lambda limit: ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pipeline.rows import RunDir
 from pipeline.statistics import LABELS, completed
 from pipeline.studies import Chart, Findings, Study
 from pipeline.studies.curves.rows import CURVES
+from pipeline.studies.curves.samples import samples
 from pipeline.studies.curves.section import OBJECTIVES, QUANTITIES, section
 from pipeline.studies.curves.statistics import Aggregate, aggregate
 from pipeline.studies.curves.sums import AUCS
@@ -30,6 +31,7 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
         table=text(found),
         tables=every(found),
         section=partial(section, run, found, settings.get("plugins", ())),
+        samples=partial(samples, run, found.names, settings.get("plugins", ())),
         charts=charts(found),
         numbers={
             f"{group.summary['objective']}/{group.name.title}/{auc}{side}": group.summary[
@@ -40,6 +42,13 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
             for side in ("", "_low", "_high")
         },
         files=files(found),
+        aims={
+            f"{group.summary['objective']}/{group.name.title}/{auc}": (
+                "max" if group.summary["objective"] == "insertion" else "min"
+            )
+            for group in found.groups
+            for auc in AUCS
+        },
     )
 
 
