@@ -60,13 +60,13 @@ class WandbRun:
         )
         sys.argv = given
         self.run.config.update(dict(config), allow_val_change=True)
+        self.run.define_metric("run/*", step_metric=CLOCK)
         self._entity = (self.run.entity if self._online else None) or tracking["entity"]
         if self._online and self._entity:
             charts.publish(self._entity)
 
     def progress(self, told: Mapping[str, Any]) -> None:
         """What progress.json says, over the seconds of the run."""
-        self.run.define_metric("run/*", step_metric=CLOCK)
         self.run.log(
             {
                 CLOCK: told["seconds"],
