@@ -156,4 +156,4 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
     data: list[Any] = [
         [wandb.Image(v) if isinstance(v, np.ndarray) else v for v in row.values()] for row in rows
     ]
-    return wandb.Table(columns=list[Any](rows[0]), data=data, allow_mixed_types=True)
+    return wandb.Table(columns=list[Any](rows[0]), data=data)
