@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +21,7 @@ CONF = Path(pipeline.__file__).resolve().parent.parent / "conf"
 
 def compose(job: str, overrides: Sequence[str]) -> DictConfig:
     """A job's settings as Hydra composes them, its own node `hydra` included."""
+    GlobalHydra.instance().clear()  # a job that is under way may compose another's settings
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose(job, list(overrides), return_hydra_config=True)
 

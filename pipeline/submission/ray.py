@@ -60,6 +60,8 @@ class RayJobs:
                     "see it (a URL, an absolute path), or name it in submit.include"
                 )
         lacks, notes = self._compared(job.settings.get("cluster"))
+        if self.address.startswith("http://") and not self._server.local:
+            notes.append("is not encrypted: who listens gets the token; use https, or ssh -L")
         for note in [*notes, *(lacks if self.growing else [])]:
             say(f"note: {self.address} {note}")
         if lacks and not self.growing:

@@ -34,6 +34,11 @@ class Server:
                 f"submit.address={self.address}: give http://<host>:8265, the cluster's dashboard"
             )
 
+    @property
+    def local(self) -> bool:
+        """Whether it listens on this machine's loopback."""
+        return _is_loopback(urlsplit(self.address).hostname or "")
+
     def url(self, path: str) -> str:
         """Where a request goes."""
         return self.address.rstrip("/") + path
@@ -55,11 +60,11 @@ class Server:
         if answer.status_code != 200:
             said = _said(answer.text)
             raise RunError(f"{self.address} refuses {path} ({answer.status_code}): {said}")
-        return answer.json()
+        return answer.json() if "json" in answer.headers.get("Content-Type", "") else None
 
     def _sent(self, method: str, path: str, content: dict[str, Any]) -> requests.Response:
         """Any answer but one that asks for a token. Raises UsageError where there is none."""
-        known, local = token.find(), _is_loopback(urlsplit(self.address).hostname or "")
+        known, local = token.find(), self.local
         if known is None and not local:
             raise UsageError(
                 f"submit.address={self.address} is another host, and there is no token: whoever "
