@@ -48,9 +48,9 @@ def test_highest_confidence_counts_within_the_budget_and_images_that_miss_it():
     steps = np.arange(1, 9) / 8
     fine = ([0, *steps], [0.9, 0.1, 0.2, 0.7, 0.3, 0.1, 0.1, 0.8, 0.4])
     coarse = ([0, 0.6, 1], [0.05, 0.5, 0.3])
-    highest_nP, missed_P = highest(curves_of(fine, coarse))
+    highest_nP, missed_nP = highest(curves_of(fine, coarse))
     np.testing.assert_allclose(highest_nP, [[0.2, 0.7, 0.7, 0.8], [0.05, 0.05, 0.5, 0.5]])
-    assert missed_P.tolist() == [1, 1, 0, 0]
+    assert missed_nP.sum(0).tolist() == [1, 1, 0, 0]
 
 
 def test_a_budget_is_reached_whatever_float32_makes_of_its_fraction():

@@ -2,11 +2,12 @@
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from synthetic import curve, made, seal
 
 from jobs import aggregate as job
-from pipeline import UsageError, studies
+from pipeline import UsageError, statistics, studies
 from pipeline.rows import RunDir
 from pipeline.statistics.scan import Scan
 from pipeline.studies.curves.grid import Curves
@@ -194,9 +195,9 @@ def test_subsets_and_attributes(run):
 
 
 def test_mean_curves_of_subsets_and_pools_are_a_file(run):
-    table = found_in(run).files["curves"]
+    curves = found_in(run).files["curves"]
     found = duckdb.sql(
-        "select subset, quantity, count(*) from table where method = 'moxi' and "
+        "select subset, quantity, count(*) from curves where method = 'moxi' and "
         "curve_masking = 'zero' and objective = 'insertion' group by all"
     ).fetchall()
     assert set(found) == {
@@ -207,7 +208,7 @@ def test_mean_curves_of_subsets_and_pools_are_a_file(run):
     means = {
         r["subset"]: r["mean"]
         for r in lines(
-            table,
+            curves,
             title="moxi, judged under zero",
             objective="insertion",
             quantity="probability",
@@ -216,7 +217,7 @@ def test_mean_curves_of_subsets_and_pools_are_a_file(run):
     }
     assert means["all"] == pytest.approx((24 * means["correct"] + 8 * means["wrong"]) / 32)
     pooled = lines(
-        table,
+        curves,
         method="random (3 seeds)",
         curve_masking="zero",
         quantity="probability",
@@ -241,11 +242,9 @@ def test_a_search_on_some_images_is_extended_by_a_cheap_one_on_all(tmp_path):
     truth = np.mean([r["auc_probability"] for r in rows_of("moxi", "insertion")])
     assert (row["n"], row["others"]) == (16, 16) and row["low"] < truth < row["high"]
     assert row["high"] - row["low"] < row["alone_high"] - row["alone_low"]
+    given = job.main.settings([f"out={run.out}", "cheap=fast"])
     with pytest.raises(UsageError, match="cheap and exact"):
-        job.main.settings([f"out={run.out}"])  # complete, and then:
-        from pipeline import statistics
-
-        statistics.check(job.main.settings([f"out={run.out}", "cheap=fast"]))
+        statistics.check(given)
 
 
 def test_normalised_areas_lie_between_the_image_s_own_ends(tmp_path):
@@ -277,8 +276,6 @@ def test_whole_rows_are_found_again(run):
 
 
 def test_curves_are_read_off_as_numpy_does():
-    import pyarrow as pa
-
     rng = np.random.default_rng(0)
     xs = [np.sort(rng.random(n)).astype(np.float32) for n in (2, 9, 40)]
     xs[1][3] = xs[1][4]  # a player without pixels

@@ -138,7 +138,7 @@ def test_a_sweep_keeps_its_names_everywhere(sweep):
     }
     assert {row["title"] for row in found.summary} == expected
     assert len(found.summary) == 8 and all(row["n"] == 3 for row in found.summary)
-    areas, _, compared = found.table.partition("image by image")
+    areas, _, _ = found.table.partition("image by image")
     lines = re.findall(r"^moxi, .*?(?=  )", areas, re.MULTILINE)
     assert sorted(lines) == sorted(expected)
     section = found.section(1)

@@ -58,7 +58,7 @@ class Sums:
         """More images."""
         self.over_RK += weights_Rn @ values_nK
         self.under_R += weights_Rn.sum(1)
-        self.sum_K += values_nK.sum(0)
+        self.sum_K += values_nK.sum(0, dtype=np.float64)
         self.n += len(values_nK)
 
     def __add__(self, other: "Sums") -> "Sums":

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE = ("dataset", "shard", "key")
 STATED = ("label", "prediction", "target", "measure")
-BATCH = 8192
+BATCH = 16384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,18 @@ class Scan:
         return list(zip(*(column.to_pylist() for column in some.columns), strict=True))
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.Table]]:
-        """Columns of the rows that count, some at a time, with their numbers."""
+        """Columns of the rows that count, with their numbers, so many at a time that work on them
+        is worth its beginning."""
+        waiting: list[tuple[np.ndarray, pa.Table]] = []
+        for rows, table in self._batches(columns):
+            waiting.append((rows, table))
+            if sum(len(rows) for rows, _ in waiting) >= BATCH:
+                yield _joined(waiting)
+                waiting = []
+        if waiting:
+            yield _joined(waiting)
+
+    def _batches(self, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa.Table]]:
         for name, numbers in self.row_of.items():
             start = 0
             if not (numbers >= 0).any():
@@ -138,6 +149,10 @@ class Scan:
     def first(self, limit: int) -> list[tuple[str, ...]]:
         """The first images, by name."""
         return self.names(np.unique(self.image_N)[:limit])
+
+
+def _joined(some: Sequence[tuple[np.ndarray, pa.Table]]) -> tuple[np.ndarray, pa.Table]:
+    return np.concatenate([rows for rows, _ in some]), pa.concat_tables([t for _, t in some])
 
 
 def _coded(name: str, table: pa.Table) -> tuple[str, pa.Table]:

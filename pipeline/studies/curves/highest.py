@@ -17,8 +17,8 @@ ROUNDING = 1e-6
 
 
 def highest(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Highest probability of insertion curves within each budget, (n, P), and how many images take
-    no step inside it, (P,).
+    """Highest probability of insertion curves within each budget, (n, B), and whether an image
+    takes no step inside it, (n, B).
 
     The curve counts where 0 < fraction <= budget; an image without a step there is not left out
     but counts with the empty image, the only point inside. Of a scalar output it is NaN.
@@ -27,13 +27,12 @@ def highest(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     y_P, there_n = curves.values(rows["probability"])
     first_n = curves.first_n
     highest_nB = np.empty((len(rows), len(BUDGETS)))
-    missed_B = np.zeros(len(BUDGETS), dtype=int)
+    missed_nB = np.empty((len(rows), len(BUDGETS)), dtype=bool)
     for j, budget in enumerate(BUDGETS):
         inside_P = curves.x_P <= budget / 100 + ROUNDING
         inside_P[first_n] = False
         best_n = np.maximum.reduceat(np.where(inside_P, y_P, -np.inf), first_n)
-        missed_n = np.isneginf(best_n) & there_n
-        highest_nB[:, j] = np.where(missed_n, y_P[first_n], best_n)
-        missed_B[j] = missed_n.sum()
+        missed_nB[:, j] = np.isneginf(best_n) & there_n
+        highest_nB[:, j] = np.where(missed_nB[:, j], y_P[first_n], best_n)
     highest_nB[~there_n] = np.nan
-    return highest_nB, missed_B
+    return highest_nB, missed_nB

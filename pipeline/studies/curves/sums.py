@@ -68,91 +68,80 @@ def tallied(
     at_once = max(1, MEMORY // (8 * settings["resamples"] * columns * 2))
     every, values_N = sorted(set(group_N.tolist())), np.full(len(scan), np.nan)
     found: dict[int, Tally] = {}
+    deletion_N = np.array([objective_of[group] == "deletion" for group in group_N.tolist()])
     for start in range(0, len(every), at_once):
         some = every[start : start + at_once]
         found |= {group: Tally() for group in some}
         mine_N = np.isin(group_N, some) & scan.ok_N
+        mine = np.flatnonzero(mine_N)
         for rows, table in scan.only(mine_N).batches(READ):
-            numbers = np.flatnonzero(mine_N)[rows]
-            drawn = _Weights(unit_N[numbers], settings)
+            numbers = mine[rows]
+            batch = _Batch(table, deletion_N[numbers], grid_G)
+            values_N[numbers] = batch.of[settings["quantity"]]
+            one_u, place_n = np.unique(unit_N[numbers], return_inverse=True)
+            drawn_uR = draws.weights(one_u, settings["resamples"], settings["seed"]).T
+            drawn_uR = np.ascontiguousarray(drawn_uR, np.float32)  # as curves are
             for group in np.unique(group_N[numbers]).tolist():
-                here = group_N[numbers] == group
-                mine = numbers[here]
-                values_N[mine] = _add(
-                    found[group],
-                    table.filter(pa.array(here)),
-                    scan.right_N[mine],
-                    drawn.of(here),
-                    grid_G,
-                    objective_of[group],
-                )[settings["quantity"]]
+                chosen = np.flatnonzero(group_N[numbers] == group)
+                weights_nR = drawn_uR[place_n[chosen]]
+                batch.add_to(found[group], chosen, scan.right_N[numbers[chosen]], weights_nR)
     return found, values_N
 
 
-class _Weights:
-    """Of a batch's rows: those of one image have the same, drawn once."""
+class _Batch:
+    """Rows of any groups, read off: `values_nK` as of a `Tally`; `of`: QUANTITIES and MEANS."""
 
-    def __init__(self, unit_n: np.ndarray, settings: Mapping[str, Any]):
-        one_u, self._place_n = np.unique(unit_n, return_inverse=True)
-        self._drawn_Ru = draws.weights(one_u, settings["resamples"], settings["seed"])
+    def __init__(self, table: pa.Table, deletion_n: np.ndarray, grid_G: np.ndarray):
+        self.there_n = np.asarray(table["fraction"].is_valid())
+        of = {name: floats(table[name]) for name in (*AUCS, *MEANS)}
+        of["value"] = floats(pc.coalesce(table["value"], table[OF_CURVE]))
+        of[NORMALISED] = np.full(len(table), np.nan)
+        columns = len(SCALARS) + len(CURVES) * len(grid_G)
+        self.values_nK = np.full((len(table), columns), np.nan, np.float32)
+        self.missed_nB = np.zeros((len(table), len(BUDGETS)), dtype=bool)
+        for j, name in enumerate((*AUCS, "value")):
+            self.values_nK[:, j] = of[name]
+        if self.there_n.any():
+            curved = table if self.there_n.all() else table.filter(pa.array(self.there_n))
+            curves, there_n = Curves(curved["fraction"]), self.there_n
+            read = curves.at(grid_G, [curved[name] for name in CURVES])
+            self.values_nK[there_n, len(SCALARS) :] = np.hstack(read)
+            highest_nB, self.missed_nB[there_n] = highest(curved)
+            self.values_nK[there_n, len(AUCS) + 1 : len(SCALARS)] = highest_nB
+            of[NORMALISED][there_n] = _normalised(curves, curved, deletion_n[there_n])
+        self.of = of
 
-    def of(self, chosen_n: np.ndarray) -> np.ndarray:
-        return self._drawn_Ru[:, self._place_n[chosen_n]]
-
-
-def _add(
-    tally: Tally,
-    table: pa.Table,
-    right_n: np.ndarray,
-    weights_Rn: np.ndarray,
-    grid_G: np.ndarray,
-    objective: str,
-) -> dict[str, np.ndarray]:
-    """Take note of rows of one group; QUANTITIES of each, (n,), among others."""
-    scalars_nS = np.full((len(table), len(SCALARS)), np.nan)
-    curves_nK = np.full((len(table), len(CURVES) * len(grid_G)), np.nan)
-    of = {name: floats(table[name]) for name in (*AUCS, *MEANS)}
-    of["value"] = floats(pc.coalesce(table["value"], table[OF_CURVE]))
-    of[NORMALISED] = np.full(len(table), np.nan)
-    there_n = np.asarray(table["fraction"].is_valid())
-    tally.whole &= bool(there_n.all())
-    if there_n.any():
-        curved = table.filter(pa.array(there_n))
-        curves = Curves(curved["fraction"])
-        curves_nK[there_n] = np.hstack(curves.at(grid_G, [curved[name] for name in CURVES]))
-        scalars_nS[there_n, len(AUCS) + 1 :], missed_B = highest(curved)
-        tally.missed += missed_B
-        of[NORMALISED][there_n] = _normalised(curves, curved, objective)
-    for j, name in enumerate((*AUCS, "value")):
-        scalars_nS[:, j] = of[name]
-    for name in MEANS:
-        known_n = np.isfinite(of[name])
-        tally.sums[name] += of[name][known_n].sum()
-        tally.counts[name] += int(known_n.sum())
-    values_nK = np.hstack([scalars_nS, curves_nK])
-    for part in np.unique(right_n).tolist():
-        _sums(tally.parts, part, weights_Rn, values_nK).add(
-            values_nK[right_n == part], weights_Rn[:, right_n == part]
-        )
-    known_n = np.isfinite(of[NORMALISED])
-    if tally.normalised is None:
-        tally.normalised = Sums.nothing(len(weights_Rn), 1)
-    tally.normalised.add(of[NORMALISED][known_n, None], weights_Rn[:, known_n])
-    return of
+    def add_to(
+        self, tally: Tally, chosen: np.ndarray, right_n: np.ndarray, weights_nR: np.ndarray
+    ) -> None:
+        """Some rows to their group's tally."""
+        tally.whole &= bool(self.there_n[chosen].all())
+        tally.missed += self.missed_nB[chosen].sum(0)
+        for name in MEANS:
+            known = self.of[name][chosen]
+            known = known[np.isfinite(known)]
+            tally.sums[name] += known.sum()
+            tally.counts[name] += len(known)
+        values_nK, resamples = self.values_nK[chosen], weights_nR.shape[1]
+        for part in np.unique(right_n).tolist():
+            if part not in tally.parts:
+                tally.parts[part] = Sums.nothing(resamples, values_nK.shape[1])
+            mine_n = right_n == part
+            tally.parts[part].add(values_nK[mine_n], weights_nR[mine_n].T)
+        normal_n = self.of[NORMALISED][chosen]
+        if tally.normalised is None:
+            tally.normalised = Sums.nothing(resamples, 1)
+        known_n = np.isfinite(normal_n)
+        tally.normalised.add(normal_n[known_n, None], weights_nR[known_n].T)
 
 
-def _sums(parts: dict[int, Sums], part: int, weights_Rn: np.ndarray, values_nK: np.ndarray) -> Sums:
-    if part not in parts:
-        parts[part] = Sums.nothing(len(weights_Rn), values_nK.shape[1])
-    return parts[part]
-
-
-def _normalised(curves: Curves, rows: pa.Table, objective: str) -> np.ndarray:
+def _normalised(curves: Curves, rows: pa.Table, deletion_n: np.ndarray) -> np.ndarray:
     """(AUC - p of the empty image) / (p of the whole one - p of the empty); NaN where the whole
     image is not clearly more probable."""
     y_P, _ = curves.values(rows["probability"])
     first_n, last_n = y_P[curves.first_n], y_P[curves.end_n - 1]
-    empty_n, whole_n = (first_n, last_n) if objective == "insertion" else (last_n, first_n)
+    empty_n = np.where(deletion_n, last_n, first_n)
+    whole_n = np.where(deletion_n, first_n, last_n)
     between_n = np.where(whole_n - empty_n > ENDS, whole_n - empty_n, np.nan)
     return (floats(rows[OF_CURVE]) - empty_n) / between_n
 

@@ -123,7 +123,7 @@ def versus(found: Aggregate) -> Table | None:
                     *shared,
                     interval(line, "difference", "+.3f"),
                     f"{line['better']}/{line['worse']}",
-                    number(line["p_holm"], ".2g"),
+                    "<.0001" if line["p_holm"] < 1e-4 else number(line["p_holm"], ".4f"),
                     number(line["cohens_dz"], "+.2f"),
                     _share(best.get((*cell, line["method"]))),
                     "-" if line["more_images"] is None else f"{line['more_images']:,}",
