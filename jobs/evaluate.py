@@ -6,6 +6,7 @@ One row is one (image, method, objective); the same command again computes what 
     python -m jobs.evaluate experiment=quickstart
     python -m jobs.evaluate dataset=imagenet model=timm model.name=resnet18 cluster.address=auto
     python -m jobs.evaluate methods=[moxi_insertion,gradcam] players=patch7 masking=blur ...
+    python -m jobs.evaluate until=decided until.method=rise until.against=gradcam ...
     python -m jobs.evaluate model=timm model.name=resnet50 orders=runs/resnet18 out=runs/on50 ...
 """
 
@@ -17,7 +18,13 @@ from omegaconf import MISSING
 from pipeline import RunError, failures, tracking, workers
 from pipeline.config import entry_point, record
 from pipeline.config.limits import between, directory, one_of, setting
-from pipeline.config.schema import ClusterConfig, EngineConfig, LockConfig, TrackingConfig
+from pipeline.config.schema import (
+    ClusterConfig,
+    EngineConfig,
+    LockConfig,
+    TrackingConfig,
+    UntilConfig,
+)
 from pipeline.studies.curves.orders import located
 
 
@@ -39,6 +46,7 @@ class EvaluateConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     retry: str = setting("none", one_of("none", "failed"))
     max_failed: float = setting(0.05, between(0, 1))
+    until: UntilConfig = field(default_factory=UntilConfig)
     lock: LockConfig = field(default_factory=LockConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     published: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +70,9 @@ def complete(study: str, settings: dict[str, Any]) -> workers.Outcome:
         outcome = workers.run(study, settings, accepted=record)
         if outcome.computed:
             print(outcome.text())
+        elif outcome.remarks:
+            print("
+".join(outcome.remarks))
         tracked.tell(outcome)
     failed = failures.told(outcome.failures, outcome.rows)
     if outcome.failed_rows > settings["max_failed"] * outcome.rows:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pipeline.config.limits import (
     above,
     at_least,
+    between,
+    inside,
     listening,
     one_of,
     setting,
@@ -35,6 +37,19 @@ class ClusterConfig:
     tries: int = setting(3, at_least(1))
     grace_s: float = setting(30.0, at_least(0))
     time_limit_s: float | None = setting(None, above(0))
+
+
+@dataclass
+class UntilConfig:
+    """When to stop before the last image: see conf/until; without a method, never."""
+
+    method: str | None = None
+    against: str | None = None
+    objective: str = setting("insertion", one_of("insertion", "deletion"))
+    quantity: str = setting("auc_probability", one_of("auc_probability", "auc_top1"))
+    margin: float = setting(0.0, between(0, 1))
+    alpha: float = setting(0.05, inside(0, 1))
+    seed: int = setting(0, at_least(0))
 
 
 @dataclass

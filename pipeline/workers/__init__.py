@@ -27,6 +27,7 @@ from pipeline.workers.commit import committing
 from pipeline.workers.driver import Driver
 from pipeline.workers.resume import resumed
 from pipeline.workers.stop import Stop
+from pipeline.workers.until import Until
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ def _complete(
 ) -> Outcome:
     """Compute the rows that are not committed yet."""
     place = RunDir(settings["out"], work.kind)
+    until = _until(settings, place, work, stop)
     with committing(place.out):
         retry = settings["retry"] == "failed"
         backlog, stamps = resumed(place, work, chosen, retry=retry, say=_say)
@@ -103,6 +105,8 @@ def _complete(
             stamps.keep()
         _say(f"{place.out}: {found.rows} of {found.rows} rows are there; nothing to compute")
         return Outcome(images=found.images)
+    if until is not None and until.look().verdict is not None:
+        return Outcome(images=found.images, remarks=[until.end().text()])
     scan.join(timeout=SCAN_S)  # most data sets are indexed by then
     there = f"{found.rows - found.missing_rows} of {found.rows} rows"
     todo = f"computing {found.missing_rows} rows of {found.missing_images} images"
@@ -112,7 +116,9 @@ def _complete(
     with Progress(place.out) as progress, session(settings["cluster"], progress.say):
         stop.again()
         _stop_early(stop)
-        driver = Driver(settings, work, backlog, progress, lock.check, stop)
+        if until is not None:
+            until.begin()
+        driver = Driver(settings, work, backlog, progress, lock.check, until or stop)
         driver.evaluate()
         with committing(place.out):
             stamps.keep()
@@ -123,14 +129,20 @@ def _complete(
         failures=driver.crew.spent.failures,
         counters=driver.crew.spent.counters,
         seconds=time.monotonic() - started,
-        remarks=ending(driver.last),
+        remarks=[*ending(driver.last), *([until.end().text()] if until else [])],
     )
-    if not driver.finished:
+    if not driver.finished and not (until and until.decided):
         raise RunError(
             f"stopped by {stop.reason}: {outcome.computed} of {found.missing_images} images are "
             "done and stay; run the same command to do the rest"
         )
     return outcome
+
+
+def _until(settings: Mapping[str, Any], run: RunDir, work: Work, stop: Stop) -> Until | None:
+    """What ends a run before its last image, where that is asked for."""
+    asked = settings.get("until") or {}
+    return Until(run, work, asked, stop) if asked.get("method") else None
 
 
 def _chosen(settings: Mapping[str, Any], work: Work) -> Iterable[Chosen]:

@@ -21,9 +21,10 @@ from pipeline.workers.cluster import Health, plan
 from pipeline.workers.commit import committing
 from pipeline.workers.crew import Crew, Member, reason_of
 from pipeline.workers.lease import Report
-from pipeline.workers.schedule import Image, Schedule, patience, watermark
+from pipeline.workers.schedule import Image, Schedule, Span, patience, watermark
 from pipeline.workers.stop import Stop
 from pipeline.workers.tries import Tries
+from pipeline.workers.until import Until
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,10 @@ class Driver:
         backlog: Backlog,
         progress: Callable[[Status], None],
         check: Callable[[], None],
-        stop: Stop,
+        stop: Stop | Until,
     ):
-        """`check` raises where this run must not go on: another holds the lock."""
+        """`check` raises where this run must not go on: another holds the lock. A `stop` of the
+        kind Until has images in random order."""
         self.settings, self.cluster = settings, settings["cluster"]
         self.work, self.backlog = work, backlog
         self.progress, self.check, self.stop = progress, check, stop
@@ -137,7 +139,7 @@ class Driver:
         now = self._ticked = time.monotonic()
         self.check()
         self.schedule.more = not self.backlog.complete
-        for span in self.tries.without_suspects(self.backlog.take()):
+        for span in self.tries.without_suspects(self._found()):
             self.schedule.offer(span)
         leaving = self.health.check()
         if self._grace_ends is None and self.stop.reason is not None:
@@ -151,6 +153,14 @@ class Driver:
             if member.up and not member.calling:
                 self._call(member)
         self.progress(self.status())
+
+    def _found(self) -> list[Span]:
+        """What there is to do besides; in random order only once all of it is known."""
+        if not isinstance(self.stop, Until):
+            return self.backlog.take()
+        if not self.backlog.complete:
+            return []
+        return self.stop.ordered(self.backlog.take(), self.backlog.place)
 
     def _end_orderly(self, reason: str, now: float) -> None:
         grace = self.cluster["grace_s"]

@@ -10,14 +10,13 @@ import numpy as np
 from pipeline import UsageError
 from pipeline.components import component
 from pipeline.report import Name
+from pipeline.statistics.direction import direction
 from pipeline.statistics.scan import Scan
 from pipeline.studies.curves.seeds import Pool
 from pipeline.studies.names import Key
 
 ALIKE = ("dataset", "model", "weights", "players", "curve_masking", "judge", "objective", "measure")
 """Labels in which methods of a cell agree."""
-HIGHER = ("srg", "monotonicity", "mu_fidelity", "pointing", "energy")
-"""Measures of which more is better, whatever the objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +70,6 @@ class Judged:
     unit_N: np.ndarray
     pools: Sequence[Pool]
     quantity: str
-
-
-def direction(measure: str, objective: str) -> int:
-    """+1 where more is better, -1 where less is."""
-    if measure in HIGHER:
-        return 1
-    if measure == "sanity":  # a map that survives another model's weights explains neither
-        return -1
-    sign = 1 if objective == "insertion" else -1
-    return -sign if measure.endswith("least_first") else sign
 
 
 def cells(
