@@ -127,12 +127,17 @@ def page() -> str:
     ]
     for path in sorted(CONF.glob("*.yaml")):
         lines += job(path)
-    lines += ["## Groups\n", "Settings of a choice lie below the group: `players.grid=7`, `methods.rise.forwards=500`.\n"]
+    lines += [
+        "## Groups\n",
+        "Settings of a choice lie below the group: `players.grid=7`, `methods.rise.forwards=500`.\n",
+    ]
     for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
         if folder.name != "experiment" and not folder.name.startswith("_"):
             lines += group(folder)
     lines.append("## Columns of results\n")
-    lines.append("`<out>/results/**/*.parquet`; [docs/undesirable.md](undesirable.md) has those of `<out>/masks`.\n")
+    lines.append(
+        "`<out>/results/**/*.parquet`; [docs/undesirable.md](undesirable.md) has those of `<out>/masks`.\n"
+    )
     lines += columns()
     return "\n".join(lines).rstrip() + "\n"
 

@@ -71,8 +71,7 @@ def complete(study: str, settings: dict[str, Any]) -> workers.Outcome:
         if outcome.computed:
             print(outcome.text())
         elif outcome.remarks:
-            print("
-".join(outcome.remarks))
+            print(*outcome.remarks, sep="\n")
         tracked.tell(outcome)
     failed = failures.told(outcome.failures, outcome.rows)
     if outcome.failed_rows > settings["max_failed"] * outcome.rows:
