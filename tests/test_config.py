@@ -21,6 +21,7 @@ from jobs import (
     evaluate,
     evidential,
     fig5,
+    pack,
     plan,
     prototypes,
     reevaluate,
@@ -42,7 +43,7 @@ JOBS = [
     m.main
     for m in (
         *(aggregate, check, compact, compare, demo, evaluate, evidential, fig5),
-        *(plan, prototypes, reevaluate, select, setsum, submit, undesirable, verify),
+        *(pack, plan, prototypes, reevaluate, select, setsum, submit, undesirable, verify),
     )
 ]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))

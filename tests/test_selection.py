@@ -1,12 +1,14 @@
 """Which samples of which shards: folders that say what they hold, splits, classes, lists, parts."""
 
 import functools
+import hashlib
 import io
 import itertools
 import json
 import logging
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -148,36 +150,58 @@ def test_folders_say_which_tars_are_of_a_split(tmp_path):
 
 
 class Ranged(SimpleHTTPRequestHandler):
-    """Files with byte ranges and entity tags, as any web server has them."""
+    """Files with byte ranges and entity tags, as any web server has them, and as the hub has them:
+    what it says of a repository, and its files below /resolve/main."""
+
+    sent: list[int] = []
 
     def send_head(self):
-        asked = self.headers.get("Range")
-        path = self.translate_path(self.path)
-        try:
-            content = open(path, "rb").read()  # noqa: SIM115
-        except OSError:
+        path, _, query = self.path.partition("?")
+        if path.startswith("/api/datasets/"):
+            told = self.hub(path.removeprefix("/api/datasets/"))
+            return self.answer(json.dumps(told).encode(), 200, {"Content-Type": "application/json"})
+        place = Path(
+            self.translate_path(path.replace("/datasets/", "/").replace("/resolve/main", ""))
+        )
+        if not place.is_file():
             self.send_error(404)
             return None
-        start, end = 0, len(content)
-        if asked:
-            first, _, last = asked.removeprefix("bytes=").partition("-")
-            start, end = int(first), min(end, int(last) + 1 if last else end)
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(end - start))
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("ETag", f'"{hash(content)}"')
-        if asked:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
+        content = place.read_bytes()
+        tag = {"ETag": f'"{hashlib.md5(content).hexdigest()}"', "Accept-Ranges": "bytes"}
+        asked = self.headers.get("Range")
+        if not asked:
+            return self.answer(content, 200, tag)
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start, end = int(first), min(len(content), int(last) + 1 if last else len(content))
+        tag["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        return self.answer(content[start:end], 206, tag)
+
+    def hub(self, asked: str):
+        repository, _, folder = asked.partition("/tree/main")
+        if not folder and "/tree/main" not in asked:
+            return {"id": repository.removesuffix("/revision/main"), "sha": "0" * 40}
+        root = Path(self.directory) / repository
+        return [
+            {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name}
+            for p in sorted(root.iterdir())
+        ]
+
+    def answer(self, content: bytes, status: int, headers: dict[str, str]):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
-        return io.BytesIO(content[start:end])
+        self.sent.append(len(content))
+        return io.BytesIO(content)
 
     def log_message(self, *_):
         pass
 
 
 @pytest.fixture
-def web(tmp_path):
+def web(tmp_path, monkeypatch):
     """The folder as a web server serves it, its URL."""
+    monkeypatch.setattr(Ranged, "sent", [])
     handler = functools.partial(Ranged, directory=str(tmp_path))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -197,6 +221,22 @@ def test_a_folder_on_the_web(web, tmp_path):
     assert load(f"{web}/hub/in-train-00.tar", "x").stamp
     with pytest.raises(UsageError, match=r"x-0.tar does not exist"):
         keys(f"{web}/hub/x-0.tar")
+
+
+def test_a_repository_of_the_hub(web, tmp_path, monkeypatch):
+    """Through huggingface_hub's own file system, at another address."""
+    monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": web})
+    hub(tmp_path / "timm/in")
+    big = {f"b/{i}.jpg": bytes(2_000_000) for i in range(4)}
+    write_tar(tmp_path / "timm/in/in-train-00.tar", big)
+    data = Shards(name="x", shards="hf://datasets/timm/in", split="validation")
+    refs = list(data.index())
+    assert [ref.key for ref in refs] == ["v/0", "v/1"]
+    assert (data.read(refs[1]).encoded, data.read(refs[1]).label) == (b"image of v/1", 2)
+    Ranged.sent.clear()
+    index = load("hf://datasets/timm/in/in-train-00.tar", "x")
+    assert len(index) == 4 and index.stamp
+    assert sum(Ranged.sent) < 100_000  # headers, not what lies between
 
 
 def test_a_folder_in_a_store(tmp_path):

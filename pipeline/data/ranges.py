@@ -26,6 +26,7 @@ AHEAD = 1536
 """Bytes read at a header: it, the data of a small member, the next header."""
 _LASTING = (PermissionError, IsADirectoryError, NotADirectoryError)
 _STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "last_modified", "mtime")
+_STAMPS += ("blob_id", "xet_hash")  # of hf://
 
 
 def patiently(action: Callable[[], Result], url: str) -> Result:
@@ -125,7 +126,9 @@ def read_range(fs: fsspec.AbstractFileSystem, path: str, start: int, end: int) -
     """A range of a file; a server that ignores ranges, or a file cut short, raises ValueError."""
     if start == end:  # no store answers an empty range
         return b""
-    content: Any = fs.cat_file(path, start=start, end=end)
+    # hf:// reads through a file, which would fetch 5 MB ahead
+    exact = {"cache_type": "none"} if fs.protocol == "hf" else {}
+    content: Any = fs.cat_file(path, start=start, end=end, **exact)
     if len(content) != end - start:
         raise ValueError(f"{path}: asked for {end - start} bytes at {start}, got {len(content)}")
     return content

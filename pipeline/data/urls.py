@@ -16,6 +16,7 @@ MOST_SHARDS = 1_000_000
 """More than this in one pattern is a slip of the pen."""
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}
+_EXTRAS |= {"http": "http", "https": "http"}
 
 
 def braces(pattern: str) -> list[str]:
@@ -127,8 +128,8 @@ def told(option: str, url: str) -> Iterator[None]:
     except Exception as error:
         if "Protocol not known" in str(error):
             raise UsageError(
-                f"{option}: {url} has a protocol that is not known; use a path, s3://, gs:// or "
-                "https://"
+                f"{option}: {url} has a protocol that is not known; use a path, s3://, gs://, "
+                "hf:// or https://"
             ) from None
         raise UsageError(
             f"{option}: {url} cannot be read: {_line(error)}; check address, network and "
