@@ -156,13 +156,12 @@ class Ranged(SimpleHTTPRequestHandler):
     sent: list[int] = []
 
     def send_head(self):
-        path, _, query = self.path.partition("?")
+        path = self.path.partition("?")[0]
         if path.startswith("/api/datasets/"):
             told = self.hub(path.removeprefix("/api/datasets/"))
             return self.answer(json.dumps(told).encode(), 200, {"Content-Type": "application/json"})
-        place = Path(
-            self.translate_path(path.replace("/datasets/", "/").replace("/resolve/main", ""))
-        )
+        named = path.replace("/datasets/", "/").replace("/resolve/main", "")
+        place = Path(self.translate_path(named))
         if not place.is_file():
             self.send_error(404)
             return None
