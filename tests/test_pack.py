@@ -173,6 +173,7 @@ def test_imagenet_folders_with_training_images(tmp_path):
 
 def test_folders_and_csv(tmp_path):
     flat = layouts.pets(tmp_path / "flat")
+    (flat / "cat/again").symlink_to(flat)  # leads nowhere but back
     manifest = packed(flat, tmp_path / "out", "dataset.name=flat")
     assert counts(manifest) == {"": {}} and manifest["shards"][0]["name"] == "flat-000000.tar"
     assert [(k, label) for k, (_, label, _) in samples(tmp_path / "out").items()] == [

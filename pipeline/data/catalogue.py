@@ -20,9 +20,9 @@ NAMES = "classnames.txt"
 
 
 def is_folder(url: str) -> bool:
-    """Whether a name is that of a folder; in a store, of anything but a tar."""
+    """Whether a name is that of a folder; in a store, of anything but a tar (`x.tar?signature`)."""
     path = local_path(url)
-    return os.path.isdir(path) if path is not None else not url.endswith(".tar")
+    return os.path.isdir(path) if path is not None else ".tar" not in url.rpartition("/")[2]
 
 
 def tars(folder: str, split: str | None) -> list[str]:

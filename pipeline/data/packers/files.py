@@ -41,8 +41,15 @@ def images_below(root: Path) -> Iterator[str]:
         raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from None
 
     for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in seen if not _leads_back(place, name))
         below = Path(place).relative_to(root)
         for name in sorted(names):
             if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
                 yield (below / name).as_posix()
+
+
+def _leads_back(place: str, name: str) -> bool:
+    """Whether a folder is a link to one that it lies in."""
+    path = os.path.join(place, name)
+    return os.path.islink(path) and Path(place).resolve().is_relative_to(Path(path).resolve())
