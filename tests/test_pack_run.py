@@ -13,7 +13,7 @@ from pipeline.studies.curves.rows import CURVES
 
 SAME = (
     *("model=timm", "model.name=test_resnet", "model.weights=random"),
-    *("+model.kwargs.num_classes=10177", "players=patch2", "methods=[gradcam,moxi_insertion]"),
+    *("+model.kwargs.num_classes=10177", "players=patch2", "methods=[moxi_insertion,random_0]"),
     *("target=label", "tracking=disabled", "cluster.actors=1", "dataset.slice=0/1"),
     "out=runs/${dataset.name}",
 )
