@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: help setup quickstart undesirable test fuzz faults lint format benchmark clean
+.PHONY: help setup quickstart undesirable test fuzz faults cluster lint format benchmark clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,6 +39,9 @@ fuzz: setup ## tens of thousands of made-up tars, images, settings and result fi
 
 faults: setup ## processes of real clusters are killed; takes a while
 	$(BIN)/python -m pytest -m slow -s tests/test_faults.py
+
+cluster: setup ## README's cluster on this machine: a head with a token, jobs sent to it; Slurm where it is installed
+	$(BIN)/python -m pytest -m slow tests/test_ray_jobs.py tests/test_slurm.py
 
 lint: setup ## ruff, pyright, import-linter
 	$(BIN)/ruff check .

@@ -53,7 +53,6 @@ class Head:
             "HOME": str(folder / "home"),
             "PATH": f"{scripts}:{os.environ['PATH']}",
             "PYTHONPATH": "",
-            "RAY_raylet_start_wait_time_s": "150",  # a busy machine
         }
         (folder / "home").mkdir()
         (folder / "bin").mkdir()
@@ -82,7 +81,8 @@ class Head:
             timeout=400,
         )
 
-    def start(self, command: str) -> None:
+    def start(self, command: str, tries: int = 3) -> None:
+        """Ray gives its own node 30 seconds, which a busy machine may need for itself."""
         mine = f" --block --num-cpus=2 --temp-dir={self.sessions} --port={free_port()}"
         mine += f" --dashboard-port={self.address.rpartition(':')[2]}"
         mine += f" --ray-client-server-port={free_port()}"
@@ -93,9 +93,10 @@ class Head:
             stdout=self.log.open("wb"),
             stderr=subprocess.STDOUT,
         )
-        limit = time.monotonic() + 180
         while "Ray runtime started" not in (said := self.log.read_text()):
-            assert self.process.poll() is None and time.monotonic() < limit, said
+            if self.process.poll() is not None:
+                assert tries > 1 and "timed out during startup" in said, said
+                return self.start(command, tries - 1)
             time.sleep(0.5)
         assert requests.get(f"{self.address}/api/version", timeout=60).status_code == 401
 

@@ -21,12 +21,13 @@ from omegaconf import OmegaConf
 
 from jobs import submit
 from jobs.submit import composed, translated
-from pipeline import RunError, UsageError
+from pipeline import RunError, UsageError, token
 from pipeline.components import component
 from pipeline.config import CONF
 from pipeline.submission import Job, State, lifecycle
 from pipeline.submission.kuberay import state
 from pipeline.submission.package import lacking, packed
+from pipeline.submission.ray import _too_small
 
 GOLDEN = ROOT / "tests" / "data" / "submit"
 JOB = Job(
@@ -256,6 +257,51 @@ def test_what_is_too_large_or_not_there_is_named(checkout):
         packed(str(checkout), [], 1)
     with pytest.raises(UsageError, match=r"submit\.include: data/none is no file or folder below"):
         packed(str(checkout), ["data/none"], 50)
+
+
+def test_another_host_is_asked_nothing_without_a_token(monkeypatch, tmp_path):
+    """Nor is the address looked up wrongly: 192.0.2.1 would time out if it were asked."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    for address in ("http://192.0.2.1:8265", "https://192.0.2.1"):
+        far = backend("ray", f"submit.address={address}")
+        for action in (lambda far=far: far.look("x"), lambda far=far: far.check(JOB, print)):
+            with pytest.raises(UsageError, match="another host, and there is no token"):
+                action()
+    for address in ("192.0.2.1:8265", "http://me:hidden@192.0.2.1", "ray://192.0.2.1:10001"):
+        with pytest.raises(UsageError, match="give http://<host>:8265"):
+            backend("ray", f"submit.address={address}")
+
+
+def test_the_tokens_file_is_its_owners_alone(monkeypatch, tmp_path):
+    path = tmp_path / "token"
+    path.write_text("secret\n")
+    path.chmod(0o644)
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    assert token.find() == "secret"
+    with pytest.raises(RunError, match="nobody answers"):
+        backend("ray", "submit.address=http://127.0.0.1:1").look("x")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_worker_that_no_node_can_hold_is_noticed():
+    usual = {"actors": None, "threads": 4, "gpus_per_actor": 2.0, "cpu_actors": 1}
+    usual |= {"address": "auto", "placement_timeout_s": 1}
+
+    def told(*nodes: dict[str, float]) -> list[str]:
+        total = {name: sum(n.get(name, 0.0) for n in nodes) for name in ("CPU", "GPU")}
+        return _too_small(nodes, total, usual)
+
+    assert told({"CPU": 8.0, "GPU": 4.0}) == []
+    assert told({"CPU": 2.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 1.0}) == [
+        "has no node with what one worker needs: 2 GPU, 1 CPU (the largest: 1 GPU, 2 CPU)",
+        "has no node with what one worker needs: 4 CPU (the largest: 2 CPU)",
+    ]
+    assert told({"CPU": 2.0}, {"CPU": 2.0}) == [
+        "has no node with what one worker needs: 4 CPU (the largest: 2 CPU)"
+    ]
+    assert told({}) == ["has no CPU for workers"]
 
 
 class Scripted:
