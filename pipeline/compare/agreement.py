@@ -123,11 +123,12 @@ def table(found: Sequence[Agreement]) -> Table:
 
 def _telling(found: Sequence[Agreement]) -> list[str]:
     """Labels that vary among the lines, and those in which the two runs differ, of both."""
-    told = [name for name in LABELS if len({one.labels[name] for one in found}) > 1]
-    for own in AGAINST:
-        other = f"against_{own}"
-        if any(one.labels[other] != one.labels.get(own, one.method) for one in found):
-            told += [own, other] if own in LABELS else [other]
+    own = [name for name in LABELS if not name.startswith("against_")]
+    told = [name for name in own if len({one.labels[name] for one in found}) > 1]
+    for name in AGAINST:
+        other = f"against_{name}"
+        if any(one.labels[other] != one.labels.get(name, one.method) for one in found):
+            told += [name, other] if name in LABELS else [other]
     return list(dict.fromkeys(told))
 
 

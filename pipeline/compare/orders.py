@@ -59,5 +59,7 @@ def places_of(order: np.ndarray, n_players: int) -> np.ndarray:
 
 def iou(one: Sequence[int], other: Sequence[int]) -> float:
     """Intersection over union of two sets of players; 1 of two empty ones."""
-    a, b = set(map(int, one)), set(map(int, other))
-    return len(a & b) / len(a | b) if a | b else 1.0
+    if np.array_equal(one, other):
+        return 1.0
+    common = len(np.intersect1d(one, other))
+    return common / (len(one) + len(other) - common)
