@@ -128,6 +128,8 @@ def wanted(settings: dict[str, Any], base: Baseline) -> dict[str, Any]:
     asked |= {name: settings[name] for name in ("out", "cluster", "lock", "tracking", "retry")}
     asked["max_failed"] = settings["max_failed"]
     given = {name: value for name, value in settings["model"].items() if value is not None}
+    if "weights" in given and "label" in asked["model"]:
+        given = {"label": None} | given  # the baseline's label would be a false name
     asked["model"] = dict(asked["model"]) | given
     run = Storage(settings["out"])
     run.write(run.path("pinned.txt"), baselines.pinned(base, CURVES).encode())

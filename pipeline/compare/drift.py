@@ -39,17 +39,25 @@ DRIFT = pa.schema(
 """Columns of drift.parquet; `inside` and `moved` are filled where boxes are looked at."""
 AREAS = ("auc_", "mean_", "mas")
 """How measures begin that are areas: high is good of insertion, low of deletion."""
+AT_ONCE = 10_000
+"""Rows that are held as Python objects."""
+SHOWN = (
+    *("shard", "key", "method", "objective", "fingerprint", "against_fingerprint", "measure"),
+    *("difference", "iou", "same_picks", "flipped", "prediction", "against_prediction"),
+)
+"""Columns that say how far a row has drifted, and what is shown of it."""
 BETTER_HIGH = ("mu_fidelity", "monotonicity", "pointing", "energy", "srg")
 
 
 def drift(pairs: Pairs, top: float) -> pa.Table:
     """A row of DRIFT for every pair; `top`: the share of the players whose overlap is told."""
     here, there = (_Columns(side) for side in pairs.sides)
-    rows = [
-        _row(here, i, there, j, top)
-        for i, j in zip(pairs.here_P.tolist(), pairs.there_P.tolist(), strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=DRIFT)
+    both = list(zip(pairs.here_P.tolist(), pairs.there_P.tolist(), strict=True))
+    tables = [DRIFT.empty_table()]
+    for start in range(0, len(both), AT_ONCE):
+        rows = [_row(here, i, there, j, top) for i, j in both[start : start + AT_ONCE]]
+        tables.append(pa.Table.from_pylist(rows, schema=DRIFT))
+    return pa.concat_tables(tables)
 
 
 def direction(measure: str, objective: str) -> int:
@@ -63,11 +71,11 @@ def direction(measure: str, objective: str) -> int:
 
 
 def worst(table: pa.Table, limit: int) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:
-    """Images that drifted most, (shard, key), with their rows, the most drifted first: by the
+    """Images that drifted most, (shard, key), with SHOWN of their rows, most drifted first: by the
     largest difference of a row, then by the least overlap of flip sets, then of orders. Images
     without a change are left out."""
     images: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in table.to_pylist():
+    for row in table.select(list(SHOWN)).to_pylist():
         images.setdefault((row["shard"], row["key"]), []).append(row)
     found = [(place, sorted(rows, key=_size, reverse=True)) for place, rows in images.items()]
     moved = [(place, rows) for place, rows in found if any(_size(rows[0])) or rows[0]["flipped"]]

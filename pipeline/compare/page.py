@@ -35,16 +35,16 @@ def section(
 ) -> Section:
     """How far two runs agree, and so many images; `names`: what the runs are called."""
     lines = table(found)
-    shown = worst(drift, gallery)
+    changed = worst(drift, len(drift))
     html = rendered(
         Path(__file__).with_name("section.html"),
         names=names,
         outs=[run.out for run in runs],
         table_of=lines,
         notes=notes,
-        changed=len(worst(drift, len(drift))),
+        changed=len(changed),
         images=len({(s, k) for s, k in zip(*_places(drift), strict=True)}),
-        exhibits=list(exhibits(runs, shown, names, draw, plugins)),
+        exhibits=list(exhibits(runs, changed[:gallery], names, draw, plugins)),
     )
     models = dict.fromkeys(str(one.labels[c]) for one in found for c in ("model", "against_model"))
     return Section(
