@@ -13,8 +13,8 @@ Ramdas, arXiv 2006.04347 and 2010.09686). The mixture over fractions f learns ho
 
 import numpy as np
 
-FRACTIONS = np.geomspace(0.002, 0.98, 14)
-"""Of the stake that could at most be lost."""
+FRACTIONS = np.geomspace(0.02, 0.98, 6)
+"""Of the stake that could at most be lost: few, since each takes its share of the wealth."""
 HALVINGS = 30
 CERTAIN = 1e-9
 """Of a mean, more than what sums of floats are wrong by."""

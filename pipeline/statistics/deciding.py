@@ -1,5 +1,6 @@
 """One question put to a run: is a method better than another? Asked of its rows, image by image."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +102,7 @@ class Answers:
     def failed(self, images: Iterable[Image]) -> int:
         """Of how many images one of the two failed."""
         ours, theirs = self.values
-        return sum(np.isnan(ours.get(i, 0.0) - theirs.get(i, 0.0)) for i in images)
+        return sum(math.isnan(ours.get(i, 0.0) - theirs.get(i, 0.0)) for i in images)
 
     def decision(self, order: Sequence[Image]) -> Decision:
         """What they say, of all images in random order."""
