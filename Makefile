@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: help setup quickstart undesirable test fuzz faults cluster lint format benchmark clean
+.PHONY: help setup quickstart undesirable test fuzz faults cluster lint format reference benchmark clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -52,6 +52,9 @@ lint: setup ## ruff, pyright, import-linter
 format: setup ## ruff, with its fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: setup ## docs/reference.md, of conf and schemas
+	$(BIN)/python -m docs.reference
 
 benchmark: setup ## against the naive schedule, and what the host costs
 	$(BIN)/python -m benchmarks.moxi --every 28

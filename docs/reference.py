@@ -98,7 +98,7 @@ def table(found: list[Setting], allowed: dict[str, str]) -> Iterator[str]:
 
 
 def columns() -> Iterator[str]:
-    """Columns of the rows with their types. Raises KeyError for one that docs/columns.yaml lacks."""
+    """Columns of the rows with their types. Raises KeyError for one without a meaning."""
     told = yaml.safe_load((ROOT / "docs" / "columns.yaml").read_text())
     meaning = {name: text for names, text in told.items() for name in names.split(", ")}
     if foreign := set(meaning) - set(CURVES.schema.names):
@@ -116,30 +116,35 @@ def cell(text: str) -> str:
     return "`".join(p if i % 2 else p.replace("<", "&lt;") for i, p in enumerate(parts))
 
 
+HEAD = """# Reference
+
+Made by `python -m docs.reference` of `conf/` and of the schemas of jobs and rows. `--help` after
+a job prints the same for the components that are chosen. `???`: a value has to be given.
+
+## Jobs
+
+`python -m jobs.<job> key=value ...` or `pixel-quorum <job> ...`; group=name chooses a component.
+"""
+GROUPS = """## Groups
+
+Settings of a choice lie below the group: `players.grid=7`, `methods.rise.forwards=500`.
+"""
+COLUMNS = """## Columns of results
+
+Those of `<out>/results/**/*.parquet`; [undesirable pixels](undesirable.md) has the masks'.
+"""
+
+
 def page() -> str:
     """The whole page."""
-    lines = [
-        "# Reference\n",
-        "Made by `python -m docs.reference` of `conf/`, the jobs' schemas and the rows' schema. `--help` after a",
-        "job prints the same for the components that are chosen. `???`: a value has to be given.\n",
-        "## Jobs\n",
-        "`python -m jobs.<job> key=value ...`, or `pixel-quorum <job> ...`. Components are chosen with group=name.\n",
-    ]
+    lines = [HEAD]
     for path in sorted(CONF.glob("*.yaml")):
         lines += job(path)
-    lines += [
-        "## Groups\n",
-        "Settings of a choice lie below the group: `players.grid=7`, `methods.rise.forwards=500`.\n",
-    ]
+    lines.append(GROUPS)
     for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
-        if folder.name != "experiment" and not folder.name.startswith("_"):
+        if folder.name != "experiment":
             lines += group(folder)
-    lines.append("## Columns of results\n")
-    lines.append(
-        "`<out>/results/**/*.parquet`; [docs/undesirable.md](undesirable.md) has those of `<out>/masks`.\n"
-    )
-    lines += columns()
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, COLUMNS, *columns()]).rstrip() + "\n"
 
 
 if __name__ == "__main__":

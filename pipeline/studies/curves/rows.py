@@ -1,4 +1,4 @@
-"""Rows of curves: an order of players and its judgement. README.md explains every column."""
+"""Rows of curves: an order of players and its judgement; docs/columns.yaml says what each means."""
 
 import pyarrow as pa
 
