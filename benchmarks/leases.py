@@ -9,9 +9,9 @@ run, once with slices as the schedule sizes them.
 import argparse
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,8 @@ from pipeline.workers import crew, schedule
 from pipeline.workers.backlog import Backlog
 from pipeline.workers.cluster import session
 from pipeline.workers.driver import Driver
-from pipeline.workers.lease import Report
+from pipeline.workers.families import Selection
+from pipeline.workers.lease import Cell, Report
 from pipeline.workers.stop import Stop
 
 SHARD = 1000
@@ -40,7 +41,7 @@ class Null:
     async def ready(self):
         return 1, ray.get_runtime_context().get_node_id(), "here"
 
-    async def exchange(self, leases, low, patience_s):
+    async def exchange(self, leases, low, patience_s, cells):
         self.calls += 1
         return self._report([lease.image for lease in leases])
 
@@ -53,7 +54,7 @@ class Null:
     def _report(self, done):
         return Report(
             done=done,
-            failures=Counter(),
+            cells={},
             in_flight=0,
             oldest=None,
             old=[],
@@ -83,8 +84,10 @@ def measure(images: int, actors: int, ahead_s: float) -> str:
     """A line of figures."""
     schedule.AHEAD_S = ahead_s
     wanted = [("moxi", o) for o in ("insertion", "deletion")] * 4
-    work = SimpleNamespace(kind=CURVES, wanted=wanted, forwards=lambda *_: 1)
-    backlog = Backlog(work, Committed(len(wanted), {}), shards(images))  # type: ignore[arg-type]
+    work: Any = SimpleNamespace(kind=CURVES, wanted=wanted, forwards=lambda *_: 1)
+    work.fingerprints, work.order_fingerprints = {"moxi": "f"}, {}
+    selections = [Selection((0,), shards(images))]
+    backlog = Backlog({0: work}, Committed(len(wanted), {}), selections)
     backlog.scan()
     cluster = {"tries": 3, "image_deadline_s": 60, "grace_s": 5, "placement_timeout_s": 60}
     cluster |= {"actors": actors, "threads": 1, "gpus_per_actor": 1.0, "cpu_actors": 0}
@@ -96,7 +99,8 @@ def measure(images: int, actors: int, ahead_s: float) -> str:
             if status.done and not up:
                 up.append(time.perf_counter())
 
-        driver = Driver(settings, work, backlog, progress, lambda: None, Stop())  # type: ignore
+        cells = {0: Cell(settings=settings, work=work)}
+        driver = Driver(cells, backlog, progress, lambda: None, Stop())
         before = time.process_time()
         driver.evaluate()
         seconds, cpu = time.perf_counter() - up[0], time.process_time() - before

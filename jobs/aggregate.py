@@ -1,11 +1,13 @@
 """Turn the rows of a run into summary.parquet, summary.csv, tables/, a W&B run and a report.
 
-Methods are compared image by image: comparisons.parquet, standings.parquet and others beside.
+Methods are compared image by image: comparisons.parquet, standings.parquet and others beside. Of a
+sweep also sweep.parquet and sweep.csv, a row a cell, and maps over two swept options.
 
     python -m jobs.aggregate out=runs/pets tracking=online
     python -m jobs.aggregate out=runs/pets against=gradcam margin=0.01 cluster=label
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +18,10 @@ from pipeline.config import entry_point
 from pipeline.config.limits import at_least, directory, inside, one_of, setting
 from pipeline.config.schema import TrackingConfig
 from pipeline.report import page
+from pipeline.report.tables import Table
 from pipeline.rows import Storage
 from pipeline.studies.curves.sums import QUANTITIES
+from pipeline.sweep import beside, cells
 
 
 @dataclass
@@ -49,21 +53,38 @@ def main(settings: dict[str, Any]) -> None:
     tracking.check(settings)
     run = Storage(settings["out"])
     found = studies.findings(settings)
+    swept = cells.read(run)
+    lines = beside.lines(swept, [score for one in found for score in one.scores])
     for one in found:
-        statistics.save(run, one.name, one.summary)
+        statistics.save(run, one.name, beside.labelled(one.summary, swept))
         for name, rows in one.files.items():
             statistics.keep(run, name, rows)
         for name, table in one.tables.items():
             for extension, content in table.files().items():
                 run.write(run.path(f"tables/{name}.{extension}"), content.encode())
+    told = [one.table for one in found]
+    if lines:
+        told.append(_save(run, lines).text())
     notes = [note for one in found if (note := statistics.failed(one.run))]
-    sections = [one.section(settings["gallery"]) for one in found]
+    sections = [beside.section(lines)] if lines else []
+    sections += [one.section(settings["gallery"]) for one in found]
     place = page.write(run, sections, confidence=settings["confidence"], notes=notes)
     tracking.log_aggregation(settings, found)
-    print("\n\n".join(one.table for one in found))
+    for line in lines:
+        tracking.log_cell(settings, line.options, {t: s.value for t, s in line.scores.items()})
+    print("\n\n".join(told))
     for note in notes:
         print(note)
     print(f"report: {place}")
+
+
+def _save(run: Storage, lines: Sequence[beside.Line]) -> Table:
+    """The cells of a sweep, side by side: sweep.parquet, sweep.csv and in tables/."""
+    table = beside.table(lines)
+    statistics.save(run, "sweep", table.records)
+    for extension, content in table.files().items():
+        run.write(run.path(f"tables/sweep.{extension}"), content.encode())
+    return table
 
 
 if __name__ == "__main__":

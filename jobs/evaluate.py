@@ -7,15 +7,17 @@ One row is one (image, method, objective); the same command again computes what 
     python -m jobs.evaluate dataset=imagenet model=timm model.name=resnet18 cluster.address=auto
     python -m jobs.evaluate methods=[moxi_insertion,gradcam] players=patch7 masking=blur ...
     python -m jobs.evaluate until=decided until.method=rise until.against=gradcam ...
+    python -m jobs.evaluate -m masking=zero,blur players=patch7,patch14 ...  # docs/sweeps.md
     python -m jobs.evaluate model=timm model.name=resnet50 orders=runs/resnet18 out=runs/on50 ...
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
-from pipeline import RunError, failures, tracking, workers
+from pipeline import failures, tracking, workers
 from pipeline.config import entry_point, record
 from pipeline.config.limits import between, directory, one_of, setting
 from pipeline.config.schema import (
@@ -25,7 +27,11 @@ from pipeline.config.schema import (
     TrackingConfig,
     UntilConfig,
 )
+from pipeline.rows import Kind
 from pipeline.studies.curves.orders import located
+from pipeline.studies.curves.rows import CURVES
+from pipeline.sweep import Sweep, running
+from pipeline.sweep.running import Prepare
 
 
 @dataclass
@@ -52,12 +58,7 @@ class EvaluateConfig:
     published: dict[str, Any] = field(default_factory=dict)
     table: Any = None
     plugins: list[str] = field(default_factory=list)
-
-
-@entry_point("evaluate", EvaluateConfig)
-def main(settings: dict[str, Any]) -> None:
-    """Rows of curves."""
-    complete("curves", located(settings))
+    sweep: Any = None
 
 
 def complete(study: str, settings: dict[str, Any]) -> workers.Outcome:
@@ -73,16 +74,44 @@ def complete(study: str, settings: dict[str, Any]) -> workers.Outcome:
         elif outcome.remarks:
             print(*outcome.remarks, sep="\n")
         tracked.tell(outcome)
-    failed = failures.told(outcome.failures, outcome.rows)
-    if outcome.failed_rows > settings["max_failed"] * outcome.rows:
-        raise RunError(
-            f"{failed}; that is more than max_failed={settings['max_failed']:g}: mend what can be "
-            "mended and run the same command with retry=failed"
-        )
-    if failed:
+    print(outcome.counted)
+    if outcome.trouble is not None:
+        raise outcome.trouble
+    if failed := failures.told(outcome.failures, outcome.rows):
         print(f"{failed}; retry=failed computes them again")
     print(f"next: python -m jobs.aggregate out={settings['out']}")
     return outcome
+
+
+def complete_all(study: str, kind: Kind, sweep: Sweep, prepare: Prepare) -> int:
+    """Complete the cells of a sweep and say what has become of each; an exit status."""
+
+    def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+        tracking.check(settings)
+        return prepare(settings)
+
+    swept = running.run(study, kind, sweep, checked, record)
+    total, done = swept.total, [one for one in swept.ended if one.trouble is None]
+    if total.computed:
+        print(total.text())
+        first = next(one.cell.settings for one in swept.ended if one.outcome)
+        with tracking.Evaluation(first) as tracked:
+            tracked.tell(total)
+    print(f"\n{swept.table()}\n\n{total.counted}")
+    for out in dict.fromkeys(one.cell.settings["out"] for one in done):
+        print(f"next: python -m jobs.aggregate out={out}")
+    return swept.status
+
+
+def sweep(found: Sweep) -> int:
+    """Rows of curves, of many cells."""
+    return complete_all("curves", CURVES, found, located)
+
+
+@entry_point("evaluate", EvaluateConfig, sweep=sweep)
+def main(settings: dict[str, Any]) -> None:
+    """Rows of curves."""
+    complete("curves", located(settings))
 
 
 if __name__ == "__main__":

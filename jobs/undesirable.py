@@ -13,11 +13,13 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from jobs.evaluate import complete
+from jobs.evaluate import complete, complete_all
 from pipeline.config import entry_point
 from pipeline.config.limits import at_least, between, directory, one_of, setting
 from pipeline.config.schema import ClusterConfig, EngineConfig, LockConfig, TrackingConfig
 from pipeline.studies.masks.controls import CONTROLS
+from pipeline.studies.masks.rows import MASKS
+from pipeline.sweep import Sweep
 
 
 @dataclass
@@ -39,9 +41,15 @@ class UndesirableConfig:
     lock: LockConfig = field(default_factory=LockConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     plugins: list[str] = field(default_factory=list)
+    sweep: Any = None
 
 
-@entry_point("undesirable", UndesirableConfig)
+def sweep(found: Sweep) -> int:
+    """Rows of masks, of many cells."""
+    return complete_all("masks", MASKS, found, dict)
+
+
+@entry_point("undesirable", UndesirableConfig, sweep=sweep)
 def main(settings: dict[str, Any]) -> None:
     """Rows of masks."""
     complete("masks", settings)

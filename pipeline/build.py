@@ -39,17 +39,27 @@ def methods(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def explained(settings: Mapping[str, Any], device: str) -> tuple[Model, Shards, dict[str, Any]]:
-    """Model and data, and what every content address says of them.
-
-    Raises UsageError for whatever does not fit together.
-    """
+def load(settings: Mapping[str, Any], device: str) -> Model:
+    """The model. Raises UsageError for one that cannot be loaded."""
     precision = settings["engine"]["precision"]
     if precision not in PRECISIONS:
         raise UsageError(f"engine.precision={precision!r}: use one of {list(PRECISIONS)}")
+    return part(settings, "model").load(device, precision, settings.get("plugins", ()))
+
+
+def model_settings(settings: Mapping[str, Any]) -> str:
+    """All settings that a loaded model depends on, as text."""
+    of = (settings["model"], settings["engine"]["precision"], settings.get("plugins", ()))
+    return json.dumps(of, sort_keys=True)
+
+
+def explained(settings: Mapping[str, Any], model: Model) -> tuple[Shards, dict[str, Any]]:
+    """The data, and what every content address says of them and of the model, which is loaded.
+
+    Raises UsageError for whatever does not fit together.
+    """
     if not settings["methods"]:
         raise UsageError("methods is empty: choose some, such as methods=[moxi_insertion,gradcam]")
-    model = part(settings, "model").load(device, precision, settings.get("plugins", ()))
     data = dataset(settings)
     shared = {
         "schema": SCHEMA_VERSION,
@@ -63,9 +73,9 @@ def explained(settings: Mapping[str, Any], device: str) -> tuple[Model, Shards, 
         },
         "dataset": {k: settings["dataset"][k] for k in ("name", "label", "exif")},
         "target": target(settings, data),  # a class by its index, however it is named
-        "precision": precision,
+        "precision": settings["engine"]["precision"],
     }
-    return model, data, shared
+    return data, shared
 
 
 def _architecture(model: Model, node: Mapping[str, Any]) -> str:

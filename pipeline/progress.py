@@ -52,9 +52,21 @@ class ActorStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CellStatus:
+    """One combination of a sweep: the rows that are computed for it, those that are safe and those
+    of them that failed."""
+
+    name: str
+    rows: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """Where a run is. `images`: to compute, so far as is `known`; `failures`: rows by reason;
-    `forwards`: expected in all; `slowest`: shard/key and its seconds in flight."""
+    `forwards`: expected in all; `slowest`: shard/key and its seconds in flight; `cells`: of a
+    sweep."""
 
     images: int
     known: bool = True
@@ -65,6 +77,7 @@ class Status:
     counters: Counters = field(default_factory=Counters)
     actors: Sequence[ActorStatus] = ()
     slowest: tuple[str, float] | None = None
+    cells: Sequence[CellStatus] = ()
 
 
 class Progress:
@@ -233,6 +246,7 @@ def report(status: Status, pace: Pace, state: str) -> dict[str, Any]:
         "spent": asdict(status.counters),
         "slowest": None if status.slowest is None else list(status.slowest),
         "actors": [asdict(actor) for actor in status.actors],
+        **({"cells": [asdict(cell) for cell in status.cells]} if status.cells else {}),
     }
 
 
@@ -288,6 +302,9 @@ def _share(status: Status) -> float:
 def _remarks(status: Status) -> list[str]:
     """What is out of the ordinary."""
     said = []
+    if status.cells:
+        done = sum(cell.done >= cell.rows for cell in status.cells)
+        said.append(f"{done}/{len(status.cells)} cells")
     if status.failures:
         said.append(f"{sum(status.failures.values())} rows failed: {grouped(status.failures)}")
     if silent := sum(actor.state == "silent" for actor in status.actors):

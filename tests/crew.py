@@ -3,7 +3,7 @@
 import queue
 from unittest.mock import Mock
 
-from pipeline.workers.cluster import Group
+from pipeline.workers.cluster import Group, Plan
 from pipeline.workers.crew import Member, Spent
 
 GROUP = Group(actors=2, resources={})
@@ -13,6 +13,7 @@ class Crew:
     """Actors that remember what they were given, and say what they are told to."""
 
     def __init__(self, *_):
+        self.plan = Plan(groups=(GROUP,), threads=1)
         self.members: dict[str, Member] = {}
         self.inbox: queue.SimpleQueue = queue.SimpleQueue()
         self.spent = Spent()
@@ -22,6 +23,8 @@ class Crew:
         self.closed: list[str] = []
         self.drained: list[str] = []
         self._names = iter("abcdefghijklmnopqrstuvwxyz")
+
+    def take_on(self, cells): ...
 
     def start(self, count, now):
         for name in [next(self._names) for _ in range(count)]:

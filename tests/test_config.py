@@ -176,8 +176,9 @@ def test_a_run_directory_keeps_settings_and_commands(tmp_path, monkeypatch):
     found = evaluate.main.settings(overrides)
     told = OmegaConf.create({"job": {"config_name": "evaluate"}, "overrides": {"task": overrides}})
     monkeypatch.setattr(HydraConfig, "get", lambda: told)
-    record(found)
-    record(found)
+    record([found])
+    record([found])
+    record([found], again=True)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == found
     lines = (tmp_path / "command.txt").read_text().splitlines()
     assert [shlex.split(line)[1:] for line in lines] == 2 * [["jobs.evaluate", *overrides]]

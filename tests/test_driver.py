@@ -21,7 +21,8 @@ from pipeline.workers import driver as module
 from pipeline.workers.backlog import Backlog
 from pipeline.workers.cluster import Group, Plan
 from pipeline.workers.driver import Driver
-from pipeline.workers.lease import Report
+from pipeline.workers.families import Selection
+from pipeline.workers.lease import Cell, Report, Tally
 
 DEATH = RayActorError(error_msg="killed")
 
@@ -49,14 +50,16 @@ def make(monkeypatch, tmp_path):
     def made(images: int, actors: int = 1, window: int = 64, up: bool = True) -> Driver:
         tar = write_tar(tmp_path / "s.tar", {f"{i:03}.jpg": b"x" for i in range(images)})
         work = Toy(data=Shards(name="toy", shards=str(tar)))
-        backlog = Backlog(work, Committed(1, {}), work.data.indexed())  # type: ignore[arg-type]
+        selection = Selection((0,), work.data.indexed())
+        backlog = Backlog({0: work}, Committed(1, {}), [selection])  # type: ignore[dict-item]
         backlog.scan()
         cluster = {"tries": 3, "image_deadline_s": 60, "grace_s": 5, "placement_timeout_s": 60}
         settings = {"out": str(tmp_path / "run"), "cluster": cluster}
         stop = SimpleNamespace(reason=None)
-        driver = Driver(settings, work, backlog, Mock(), Mock(), stop)  # type: ignore[arg-type]
-        driver.plan = Plan(groups=(Group(actors=actors, resources={}),), threads=1)
+        cells = {0: Cell(settings=settings, work=work)}  # type: ignore[arg-type]
+        driver = Driver(cells, backlog, Mock(), Mock(), stop)  # type: ignore[arg-type]
         driver.crew = Crew()  # type: ignore[assignment]
+        driver.plan = Plan(groups=(Group(actors=actors, resources={}),), threads=1)
         driver.health = SimpleNamespace(check=lambda: frozenset(), stop=Mock())  # type: ignore
         driver._started = 0.0
         driver._tick()
@@ -85,7 +88,7 @@ def rise(driver: Driver, name: str, window: int) -> None:
 def report(*done: int, refused: Exception | None = None, failed: str = "") -> Report:
     return Report(
         done=[(0, place) for place in done],
-        failures=Counter({failed: 1} if failed else {}),
+        cells={0: Tally(len(done), Counter({failed: 1} if failed else {}))},
         in_flight=0,
         oldest=None,
         old=[],
@@ -94,6 +97,11 @@ def report(*done: int, refused: Exception | None = None, failed: str = "") -> Re
         sealed=0,
         refused=refused,
     )
+
+
+def row(key: str) -> tuple:
+    """The identity of an image's row."""
+    return ("s.tar", key, "f", "insertion")
 
 
 def given(driver: Driver) -> dict[str, list[int]]:
@@ -117,7 +125,7 @@ def test_suspects_share_an_actor_and_no_innocent_joins_them(make):
 
 def test_what_was_durable_is_not_computed_again(make):
     driver = make(images=4, window=4)
-    driver.crew.durable["a"] = {("s.tar", "001"), ("s.tar", "003")}
+    driver.crew.durable["a"] = {row("001"), row("003")}
     answer(driver, "a", "exchange", DEATH)
     driver._tick()
     rise(driver, "b", 4)

@@ -161,8 +161,8 @@ def squares_of(program, *requests):
     """A task: all answers, one after the other."""
     found = []
     for rows in requests:
-        answer, seconds, tokens = yield Request(program, Listed(rows))
-        assert seconds > 0 and tokens > 0
+        answer, seconds, tokens, forwards = yield Request(program, Listed(rows))
+        assert seconds > 0 and tokens > 0 and forwards == len(rows)
         found += answer
     return found
 

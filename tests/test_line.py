@@ -11,7 +11,7 @@ from pipeline.rows import RunDir, Writer, storage
 from pipeline.rows.writer import register, take_over, writers
 from pipeline.studies.curves.rows import CURVES
 from pipeline.workers import line as module
-from pipeline.workers.lease import Lease
+from pipeline.workers.lease import Asked, Lease
 from pipeline.workers.line import Line
 
 WANTED = [("moxi", "insertion")]
@@ -69,14 +69,22 @@ def run(tmp_path, monkeypatch):
 def line(run: RunDir, work: Toy, in_engine: int = 2) -> Line:
     writer = Writer(run, register(run), made("f"))
     found = Line(
-        work, Idle(), writer, in_engine=in_engine, threads=1, deadline_s=60, fatal=pytest.fail
+        {0: work},  # type: ignore[dict-item]
+        {},
+        Idle(),  # type: ignore[arg-type]
+        writer,
+        in_engine=in_engine,
+        threads=1,
+        deadline_s=60,
+        fatal=pytest.fail,
     )
     found.start()
     return found
 
 
 def leases(keys) -> list[Lease]:
-    return [Lease((0, i), SampleRef(shard="s.tar", url="", key=k), WANTED) for i, k in keys]
+    asked = [Asked(0, WANTED)]
+    return [Lease((0, i), SampleRef(shard="s.tar", url="", key=k), asked) for i, k in keys]
 
 
 def images(n: int) -> list[Lease]:
@@ -125,7 +133,7 @@ def test_what_cannot_be_read_is_a_failed_row_with_its_reason(run):
     one.wait(low=0, patience_s=10)
     report = one.report()
     assert sorted(report.done) == [(0, 0), (0, 1), (0, 2)]
-    assert report.failures == {"no image": 1}
+    assert report.cells[0].failures == {"no image": 1}
     one.close()
     assert run.read(["status"])["status"].to_pylist().count("failed") == 1
 
@@ -147,10 +155,10 @@ def test_one_waits_for_the_low_mark_or_until_time_is_up(run):
 def test_a_slow_store_gets_larger_groups_and_loses_nothing(run, monkeypatch):
     before, sizes = Writer.stage, []
 
-    def slow(self, rows):
+    def slow(self, rows, *more):
         time.sleep(0.1)
         sizes.append(len(rows))
-        before(self, rows)
+        before(self, rows, *more)
 
     monkeypatch.setattr(Writer, "stage", slow)
     one = line(run, Toy(), in_engine=64)
@@ -195,7 +203,7 @@ def test_a_writer_that_was_taken_over_says_so(run):
     one = line(run, Toy())
     one.put(images(1))
     one.wait(low=0, patience_s=10)
-    assert take_over(run, one.writer.name) == {("s.tar", "000")}
+    assert take_over(run, one.writer.name) == {("s.tar", "000", "f", "insertion")}
     one.put(leases([(1, "late")]))
     one.wait(low=0, patience_s=10)
     one._rows.put(None)

@@ -14,6 +14,7 @@ from pipeline.rows import RunDir, Writer, rewrite
 from pipeline.rows.writer import register
 from pipeline.studies.curves.rows import CURVES
 from pipeline.workers.backlog import Backlog
+from pipeline.workers.families import Selection
 from pipeline.workers.resume import Stamps, resumed
 from pipeline.workers.schedule import Span
 from pipeline.workers.suspects import Suspects
@@ -76,7 +77,11 @@ def looked(out, of, said=None, **options) -> Backlog:
     run = RunDir(str(out), CURVES)
     said = [] if said is None else said
     backlog, stamps = resumed(
-        run, of, of.data.indexed(), retry=options.get("retry", False), say=said.append
+        run,
+        {0: of},  # type: ignore[dict-item]
+        [Selection((0,), of.data.indexed())],
+        retry=options.get("retry", False),
+        say=said.append,
     )
     backlog.scan(stamps.see)
     stamps.keep()
@@ -86,7 +91,7 @@ def looked(out, of, said=None, **options) -> Backlog:
 
 def missing(backlog: Backlog) -> dict[tuple[str, str], list[str]]:
     leases = backlog.leases(backlog.take())
-    return {(one.ref.shard, one.ref.key): [m for m, _ in one.wanted] for one in leases}
+    return {(one.ref.shard, one.ref.key): [m for m, _ in one.asked[0].wanted] for one in leases}
 
 
 def test_just_what_is_missing_is_leased(tmp_path, shards):
@@ -108,8 +113,8 @@ def test_orders_that_others_judged_are_known(tmp_path, shards):
     run = commit(tmp_path / "run", other)
     backlog = looked(tmp_path / "run", of)
     leases = {(one.ref.shard, one.ref.key): one for one in backlog.leases(backlog.take())}
-    assert leases["x.tar", "b"].known == {("one", "insertion"): (run.out, run.sealed()[0])}
-    assert leases["x.tar", "a"].known == {}
+    assert leases["x.tar", "b"].asked[0].known == {("one", "insertion"): (run.out, run.sealed()[0])}
+    assert leases["x.tar", "a"].asked[0].known == {}
     assert backlog.found.forwards == 8 * 20 - 9
 
 
@@ -123,10 +128,13 @@ def test_orders_of_another_run_are_known(tmp_path, shards):
         backlog = looked(out, of)
         leases = {(one.ref.shard, one.ref.key): one for one in backlog.leases(backlog.take())}
         held = (lender.out, lender.sealed()[0])
-        assert leases["x.tar", "b"].known == {("one", "insertion"): held}
-        assert leases["y.tar", "c"].known == {("two", "insertion"): held}  # a row there, none here
+        assert leases["x.tar", "b"].asked[0].known == {("one", "insertion"): held}
+        assert leases["y.tar", "c"].asked[0].known == {
+            ("two", "insertion"): held
+        }  # a row there, none here
         assert backlog.found.missing_rows == 16 - there
-    assert [m for m, _ in leases["x.tar", "a"].wanted] == ["two"] and not leases["x.tar", "a"].known
+    assert [m for m, _ in leases["x.tar", "a"].asked[0].wanted] == ["two"]
+    assert not leases["x.tar", "a"].asked[0].known
     assert looked(of.lender, of).found.missing_rows == 15  # the lender itself may be written to
 
 

@@ -25,6 +25,7 @@ from pipeline.studies import build
 from pipeline.studies.curves.orders import located
 from pipeline.studies.curves.rows import CURVES, ORDER_COLUMNS
 from pipeline.verify import verify
+from pipeline.workers.families import Selection
 from pipeline.workers.line import Line
 from pipeline.workers.resume import resumed
 
@@ -71,12 +72,15 @@ def run(settings: dict, retry: bool = False) -> tuple[RunDir, int, int]:
     """All that a run does but for Ray: its directory, rows that were missing, forwards."""
     work, place = build("curves", settings), RunDir(settings["out"], CURVES)
     work.check()
-    backlog, stamps = resumed(place, work, work.data.indexed(), retry=retry, say=lambda text: None)
+    selections = [Selection((0,), work.data.indexed())]
+    backlog, stamps = resumed(place, {0: work}, selections, retry=retry, say=lambda text: None)
     backlog.scan(stamps.see)
     stamps.keep()
     writer = Writer(place, register(place), provenance(settings, work))
     engine = Engine(work.model)
-    line = Line(*(work, engine, writer), in_engine=2, threads=1, deadline_s=60, fatal=pytest.fail)
+    line = Line(
+        *({0: work}, {}, engine, writer), in_engine=2, threads=1, deadline_s=60, fatal=pytest.fail
+    )
     line.start()
     line.put(backlog.leases(backlog.take()))
     left, until = backlog.found.missing_images, time.monotonic() + 60

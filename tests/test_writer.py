@@ -52,6 +52,11 @@ def test_groups_become_a_part_that_says_how_it_was_made(run):
     assert writer.writers(run) == []
 
 
+def row(key: str) -> tuple:
+    """The identity of a row."""
+    return ("s.tar", key, "f", "insertion")
+
+
 def killing(run: RunDir, monkeypatch, steps: int) -> Mock:
     """Of the writes, creations and removals from now on, so many are done; at the next the process
     dies, before or after it is done."""
@@ -117,16 +122,16 @@ def test_whoever_takes_over_hears_of_images_that_nobody_was_told_of(run):
     one.stage([curve("b", "f")])
     one.seal()
     one.stage([curve("c", "f")])
-    assert take_over(run, one.name, reported) == {("s.tar", "b"), ("s.tar", "c")}
+    assert take_over(run, one.name, reported) == {row("b"), row("c")}
     assert keys(run) == ["a", "a", "b", "c"]
-    assert take_over(run, one.name, reported) == {("s.tar", "b"), ("s.tar", "c")}
+    assert take_over(run, one.name, reported) == {row("b"), row("c")}
     assert keys(run) == ["a", "a", "b", "c"]
 
 
 def test_a_writer_that_was_taken_over_is_fenced_off(run):
     one = begun(run)
     one.stage([curve("a", "f")])
-    assert take_over(run, one.name) == {("s.tar", "a")}
+    assert take_over(run, one.name) == {row("a")}
     one.stage([curve("b", "f")])  # it does not know yet; the image is somebody else's by now
     with pytest.raises(FencedError, match="was taken over"):
         one.seal()
@@ -147,7 +152,7 @@ def test_of_a_writer_and_its_heir_that_seal_at_once_one_wins(run, monkeypatch):
         before(run_, name, number, claim)
 
     monkeypatch.setattr(writer, "_make_claim", first_the_writer)
-    assert take_over(run, one.name) == {("s.tar", "a")}
+    assert take_over(run, one.name) == {row("a")}
     assert keys(run) == ["a"]
 
 
@@ -173,6 +178,6 @@ def test_old_claims_go(run):
         one.seal()
     names = run.names("staging", CURVES.folder, one.name)
     assert len(names) == writer.CLAIMS_KEPT + 1  # and that of its birth
-    assert take_over(run, one.name, one.sealed - 1) == {("s.tar", f"{number:03}")}
+    assert take_over(run, one.name, one.sealed - 1) == {row(f"{number:03}")}
     forget(run, one.name)
     assert len(keys(run)) == number + 1

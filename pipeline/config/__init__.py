@@ -14,6 +14,8 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -22,8 +24,10 @@ from pipeline import RunError, UsageError
 from pipeline.components import one_line
 from pipeline.config import help, mistakes
 from pipeline.config.composition import CONF, compose, resolve
+from pipeline.config.sweeps import parsed
 from pipeline.config.trace import record
 from pipeline.redaction import guard_output
+from pipeline.sweep import Sweep
 
 __all__ = ["CONF", "Command", "entry_point", "record"]
 
@@ -39,9 +43,16 @@ class Command:
     job: Callable[[dict[str, Any]], None]
     translate: Callable[[list[str]], list[str]] = list
     """Makes of a command line what Hydra takes."""
+    sweep: Callable[[Sweep], int] | None = None
+    """Takes all cells of a sweep and returns an exit status; else Hydra runs the job for each."""
 
     def settings(self, overrides: Sequence[str], *, here: bool = True) -> dict[str, Any]:
         """What the job is given for these overrides, `here` or elsewhere. Raises UsageError."""
+        settings = self._composed(overrides, here=here)
+        settings.pop("sweep", None)  # that is for whoever sweeps
+        return settings
+
+    def _composed(self, overrides: Sequence[str], *, here: bool = True) -> dict[str, Any]:
         mistakes.check(self.name, overrides)
         try:
             config = compose(self.name, overrides)
@@ -60,10 +71,24 @@ class Command:
             if {"--help", "-h"} & set(given):
                 doc = sys.modules[self.job.__module__].__doc__ or ""
                 print(help.text(self.name, doc, overrides))
+            elif self.sweep and set(given) - set(overrides) in ({"-m"}, {"--multirun"}):
+                sys.exit(self._sweep(self.sweep, overrides))
             else:
                 # overrides on both sides of a flag are more than Hydra's parser takes
                 sys.argv[1:] = [*(a for a in given if a not in overrides), *overrides]
                 self._compose_and_run(overrides)
+
+    def _sweep(self, run: Callable[[Sweep], int], overrides: list[str]) -> int:
+        """Hydra parses and composes; the cells are run together."""
+        try:
+            sweep = parsed(overrides, self._composed)
+            composed = compose(self.name, [])
+        except _COMPOSITION as error:
+            raise mistakes.explained(error, self.name, overrides) from None
+        configure_log(composed.hydra.job_logging, composed.hydra.verbose)
+        composed.hydra.overrides.task = ["-m", *overrides]
+        HydraConfig.instance().set_config(composed)
+        return run(sweep)
 
     def _compose_and_run(self, overrides: list[str]) -> None:
         """Hydra's flags, sweeps and logging are its own; its files go where nobody sees them."""
@@ -74,6 +99,7 @@ class Command:
             nonlocal at_work
             with _one_line_errors():  # here, since Hydra tells of exceptions in its own words
                 settings = resolve(config, self.schema)
+                settings.pop("sweep", None)
                 at_work = True
                 self.job(settings)
                 at_work = False
@@ -91,11 +117,15 @@ class Command:
 
 
 def entry_point(
-    name: str, schema: type, translate: Callable[[list[str]], list[str]] = list
+    name: str,
+    schema: type,
+    translate: Callable[[list[str]], list[str]] = list,
+    sweep: Callable[[Sweep], int] | None = None,
 ) -> Callable[[Callable[[dict[str, Any]], None]], Command]:
-    """Make a function of plain settings the command of conf/<name>.yaml, typed by `schema`."""
+    """Make a function of plain settings the command of conf/<name>.yaml, typed by `schema`; `sweep`
+    takes all cells of a sweep at once."""
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
-    return lambda job: Command(name, schema, job, translate)
+    return lambda job: Command(name, schema, job, translate, sweep)
 
 
 @contextmanager

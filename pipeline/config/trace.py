@@ -1,7 +1,7 @@
 """A run directory explains itself: <out>/config.yaml and <out>/command.txt, for people to read."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,16 +12,21 @@ from pipeline.redaction import redacted
 from pipeline.rows import Storage
 
 
-def record(settings: Mapping[str, Any]) -> None:
-    """Write the resolved settings, and append the command: when, which job, what was given."""
+def record(known: Sequence[Mapping[str, Any]], again: bool = False) -> None:
+    """Write the resolved settings, a YAML document for each cell of a sweep, and, unless it is done
+    `again`, append the command: when, which job, what was given."""
     hydra = HydraConfig.get()
-    _write(settings, hydra.job.config_name or "", list(hydra.overrides.task))
+    _write(known, hydra.job.config_name or "", list(hydra.overrides.task), again)
 
 
-def _write(settings: Mapping[str, Any], job: str, overrides: list[str]) -> None:
-    run = Storage(settings["out"])
-    content = yaml.safe_dump(redacted(settings), sort_keys=False)
+def _write(
+    known: Sequence[Mapping[str, Any]], job: str, overrides: list[str], again: bool = False
+) -> None:
+    run = Storage(known[0]["out"])
+    content = yaml.safe_dump_all([redacted(settings) for settings in known], sort_keys=False)
     run.write(run.path("config.yaml"), content.encode())
+    if again:
+        return
     path = run.path("command.txt")
     told: Any = run.fs.cat_file(path) if run.fs.exists(path) else b""
     now = datetime.now(UTC).isoformat(timespec="seconds")

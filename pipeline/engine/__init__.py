@@ -48,11 +48,12 @@ class Request:
 
 
 class Reply(NamedTuple):
-    """The program's answer to a request, the device seconds and the tokens that it took."""
+    """The program's answer to a request, the device seconds, tokens and forwards that it took."""
 
     answer: Any
     seconds: float
     tokens: int
+    forwards: float = 0.0
 
 
 Task = Generator[Request, Reply, Any]
@@ -82,6 +83,7 @@ class _Pending:
     answers: list[Any] = field(default_factory=list)
     seconds: float = 0.0
     tokens: int = 0
+    forwards: float = 0.0
 
 
 class _Batch(NamedTuple):
@@ -242,6 +244,7 @@ class Engine:
             pending: _Pending = entry.pending
             pending.seconds += seconds * size / rows
             pending.tokens += size * batch.length if batch.forwards else 0
+            pending.forwards += batch.forwards * size / rows
             pending.missing -= size
             pending.answers.append(answer)
             pending.places.append(entry.places)
@@ -282,7 +285,7 @@ def _reply(pending: _Pending) -> Reply:
     answer = answers[0]
     if len(answers) > 1:
         answer = pending.request.program.join(answers, np.concatenate(places).argsort())
-    return Reply(answer, pending.seconds, pending.tokens)
+    return Reply(answer, pending.seconds, pending.tokens, pending.forwards)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

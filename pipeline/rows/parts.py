@@ -23,7 +23,7 @@ ROWS_PER_GROUP = 128
 
 
 def to_table(
-    rows: Sequence[dict[str, Any]], metadata: dict[str, Any], schema: pa.Schema
+    rows: Sequence[dict[str, Any]], metadata: Mapping[str, Any], schema: pa.Schema
 ) -> pa.Table:
     """Rows with their metadata; columns that a row lacks are null. Errors may quote URLs, and go
     without their credentials."""

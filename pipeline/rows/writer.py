@@ -2,19 +2,21 @@
 
     <out>/staging/<kind>/<writer>/000000.claim    the writer exists
     <out>/staging/<kind>/<writer>/000017.parquet  group 17: what was finished since group 16
-    <out>/staging/<kind>/<writer>/000003.claim    create-only: groups 9 to 17 become one part
+    <out>/staging/<kind>/<writer>/000003.claim    create-only: groups 9 to 17 become parts, one for
+                                                  each way that their rows were made
     <out>/<kind>/<dataset>-<writer>-000003.parquet
 
 A claim is what a writer and whoever takes over from it contend for. Whoever has made claim n + 1
 decides what becomes of all that came after claim n; the loser is fenced off, however long it was
-silent. A claim says all there is to say of its part, so doing it twice gives the same file.
+silent. A claim says all there is to say of its parts, so doing it twice gives the same files.
 """
 
 import json
 import logging
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -32,8 +34,8 @@ CLAIMS_KEPT = 20
 """Claims that a folder holds, so that listing it stays cheap; whoever takes over needs those that
 the writer has not told of, one or two."""
 _FILE = re.compile(r"(\d{6})\.(claim|parquet)")
-Place = tuple[str, str]
-"""An image by shard and key."""
+Identity = tuple[Any, ...]
+"""What makes a row one and the same: its values of the kind's `identity`."""
 
 
 class FencedError(RunError):
@@ -41,18 +43,22 @@ class FencedError(RunError):
 
 
 class Writer:
-    """Stages and seals rows that were all made in one way, which `metadata` tells."""
+    """Stages and seals rows that were made as `metadata` tells, unless they are said to differ."""
 
-    def __init__(self, run: RunDir, name: str, metadata: dict[str, Any]):
+    def __init__(self, run: RunDir, name: str, metadata: Mapping[str, Any]):
         self.run, self.name, self.metadata = run, name, metadata
         self.sealed = 0  # number of the last claim
         self.rows = 0  # staged but not sealed
         self._groups = 0
         self._open: list[pa.Table] = []
 
-    def stage(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Make rows durable as one more group. Where it raises, it can be done again."""
-        table = parts.to_table(rows, self.metadata, self.run.kind.schema)
+    def stage(
+        self, rows: Sequence[dict[str, Any]], metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make rows durable as one more group, which was made as `metadata` tells. Where it raises,
+        it can be done again."""
+        made = self.metadata if metadata is None else metadata
+        table = parts.to_table(rows, made, self.run.kind.schema)
         path = _path(self.run, self.name, self._groups + 1, "parquet")
         retried(partial(self.run.write, path, parts.to_bytes(table)))
         self._groups += 1
@@ -60,15 +66,16 @@ class Writer:
         self._open.append(table)
 
     def seal(self) -> None:
-        """Make a part of all groups since the last. Raises FencedError where another has."""
+        """Make parts of all groups since the last. Raises FencedError where another has."""
         if not self._open:
             return
         first = self._groups - len(self._open) + 1
-        part = _part_name(self._open[0], self.name, self.sealed + 1)
-        claim = {"groups": [first, self._groups], "part": part, "closed": False}
+        tables = dict(enumerate(self._open, start=first))
+        claim = _claim(tables, self.name, self.sealed + 1) | {"closed": False}
         _make_claim(self.run, self.name, self.sealed + 1, claim)
         self.sealed += 1
-        _make_part(self.run, part, self._open)
+        for part, groups in claim["parts"].items():
+            _make_part(self.run, part, [tables[n] for n in groups])
         for group in range(first, self._groups + 1):
             self.run.remove(_path(self.run, self.name, group, "parquet"))
         self._open, self.rows = [], 0
@@ -93,16 +100,16 @@ def writers(run: RunDir) -> list[str]:
     return [name for name in run.names("staging", run.kind.folder) if "." not in name]
 
 
-def take_over(run: RunDir, name: str, since: int = 0) -> set[Place]:
-    """Seal what a writer has left and fence it off; the images that it made durable after its claim
+def take_over(run: RunDir, name: str, since: int = 0) -> set[Identity]:
+    """Seal what a writer has left and fence it off; the rows that it made durable after its claim
     number `since`, whether it had told of them or not. Doing it again changes nothing."""
-    found: set[Place] = set()
+    found: set[Identity] = set()
     while True:
         groups, claims = _listed(run, name)
         last = claims[-1] if claims else 0
         said = [_read_claim(run, name, n) for n in claims if n > since or n == last]
         for claim in said:
-            if "part" in claim:
+            if "parts" in claim:
                 found |= _settled(run, name, claim, groups)
         if said and said[-1].get("closed"):
             return found
@@ -110,8 +117,7 @@ def take_over(run: RunDir, name: str, since: int = 0) -> set[Place]:
         groups = [n for n in groups if n > done]
         closing: dict[str, Any] = {"closed": True}
         if groups:
-            part = _part_name(_read_group(run, name, groups[0]), name, last + 1)
-            closing |= {"groups": [groups[0], groups[-1]], "part": part}
+            closing |= _claim({n: _read_group(run, name, n) for n in groups}, name, last + 1)
         try:
             _make_claim(run, name, last + 1, closing)
         except FencedError:  # the writer itself was quicker: look again
@@ -143,20 +149,39 @@ def recover(run: RunDir) -> int:
     return len(names)
 
 
-def _settled(run: RunDir, name: str, claim: dict[str, Any], groups: list[int]) -> set[Place]:
-    """See to it that a claimed part is there and its groups are not; its images. `groups`: those
+def _settled(run: RunDir, name: str, claim: dict[str, Any], groups: list[int]) -> set[Identity]:
+    """See to it that claimed parts are there and their groups are not; their rows. `groups`: those
     that the folder holds."""
     first, last = claim["groups"]
     left = [n for n in groups if first <= n <= last]
-    path = run.path(run.kind.folder, claim["part"])
-    if not run.fs.exists(path):
-        if not left:  # it was there, and its rows are in another part since, or unwanted
-            return set()
-        _make_part(run, claim["part"], [_read_group(run, name, n) for n in left])
+    # groups go once every part is there: whatever part is missing later was rewritten since
+    whole = set(left).issuperset(n for mine in claim["parts"].values() for n in mine)
+    found: set[Identity] = set()
+    for part, mine in claim["parts"].items():
+        path = run.path(run.kind.folder, part)
+        there = run.fs.exists(path)
+        if whole and not there:
+            _make_part(run, part, [_read_group(run, name, n) for n in mine])
+        if whole or there:
+            table = parts.read(run.fs, path, run.kind.identity)
+            columns = (table[c].to_pylist() for c in run.kind.identity)
+            found |= set(zip(*columns, strict=True))
     for n in left:
         run.remove(_path(run, name, n, "parquet"))
-    table = parts.read(run.fs, path, ["shard", "key"])
-    return set(zip(*(table[c].to_pylist() for c in ("shard", "key")), strict=True))
+    return found
+
+
+def _claim(tables: Mapping[int, pa.Table], writer: str, number: int) -> dict[str, Any]:
+    """What becomes of groups, given by number: a part for each way that they were made."""
+    ways: dict[bytes, list[int]] = defaultdict(list)
+    for n, table in tables.items():
+        ways[table.schema.metadata[parts.METADATA_KEY]].append(n)
+    named = {}
+    for place, groups in enumerate(ways.values()):
+        data = safe(str(tables[groups[0]]["dataset"][0]))
+        further = f"-{place}" if place else ""
+        named[f"{data}-{writer}-{number:06d}{further}.parquet"] = groups
+    return {"groups": [min(tables), max(tables)], "parts": named}
 
 
 def _make_claim(run: RunDir, name: str, number: int, claim: dict[str, Any]) -> None:
@@ -178,10 +203,6 @@ def _make_part(run: RunDir, part: str, tables: Sequence[pa.Table]) -> None:
     table = parts.fitted([(part, table) for table in tables], pa.schema([])).sort_by(BY_IMAGE)
     content = parts.to_bytes(table.replace_schema_metadata(metadata))
     retried(lambda: run.write(run.path(run.kind.folder, part), content))
-
-
-def _part_name(table: pa.Table, writer: str, number: int) -> str:
-    return f"{safe(str(table['dataset'][0]))}-{writer}-{number:06d}.parquet"
 
 
 def _listed(run: RunDir, name: str) -> tuple[list[int], list[int]]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import UsageError
+from pipeline.models import Model
 from pipeline.report import Section
 from pipeline.report.tables import Table
 from pipeline.rows import Kind, RunDir
@@ -33,12 +34,25 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """A number that rows of one address are compared with others by, and whether a `larger` one is
+    better; of n images."""
+
+    fingerprint: str
+    name: str
+    value: float
+    n: int
+    larger: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """What a study found in a run, as everything else takes it: rows of <out>/<name>.parquet, a
     table for the terminal, tables for <out>/tables by name, a section of the report with so many
     photographs, charts and numbers to track; `files`: further <out>/<name>.parquet, None for one
     that shall not be there; `aims`: whether `max` or `min` of a number is best; `samples`: so many
-    images as rows of a table, pictures being arrays (H, W, 3) of uint8."""
+    images as rows of a table, pictures being arrays (H, W, 3) of uint8; `scores`: what cells of a
+    sweep are compared by."""
 
     run: RunDir
     name: str
@@ -51,6 +65,7 @@ class Findings:
     files: Mapping[str, pa.Table | None] = field(default_factory=dict)
     aims: Mapping[str, str] = field(default_factory=dict)
     samples: Callable[[int], Iterable[Mapping[str, Any]]] = lambda limit: ()
+    scores: Sequence[Score] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +79,13 @@ class Study:
     aggregate: Callable[[RunDir, Mapping[str, Any]], Findings]
 
 
-def build(study: str, settings: Mapping[str, Any], device: str = "cpu") -> Work:
-    """The work that settings of a study describe, its model loaded on `device`."""
-    return importlib.import_module(f"{__name__}.{study}.build").build(settings, device)
+def build(
+    study: str, settings: Mapping[str, Any], device: str = "cpu", model: Model | None = None
+) -> Work:
+    """The work that settings of a study describe; its model, unless it is there, is loaded on
+    `device`."""
+    made = importlib.import_module(f"{__name__}.{study}.build")
+    return made.build(settings, device, model)
 
 
 def study_of(settings: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ def surveyed(run: RunDir, path: str) -> Survey:
     return survey
 
 
-def sweeps(surveys: Sequence[Survey], accepted: Mapping[str, Any] | None) -> list[Sweep]:
+def sweeps(surveys: Sequence[Survey], accepted: Sequence[Mapping[str, Any]]) -> list[Sweep]:
     """Everything that was asked for: by each part's settings, and by those accepted last."""
     facets: dict[str, set[Any]] = defaultdict(set)
     for survey in surveys:
@@ -75,13 +75,13 @@ def sweeps(surveys: Sequence[Survey], accepted: Mapping[str, Any] | None) -> lis
     for entry in made.values():
         sweep = Sweep(entry["config"]["dataset"], list(_wanted(entry, facets, every)))
         found[json.dumps([sweep.dataset, sweep.wanted], sort_keys=True)] = sweep
-    if accepted:
+    for settings in accepted:
         prints = {
-            name: _print_of(name, accepted, list(made.values())) or f"{name}, not computed yet"
-            for name in accepted["methods"]
+            name: _print_of(name, settings, list(made.values())) or f"{name}, not computed yet"
+            for name in settings["methods"]
         }
         last = {"fingerprints": prints}
-        sweep = Sweep(accepted["dataset"], list(_wanted(last, facets, every)))
+        sweep = Sweep(settings["dataset"], list(_wanted(last, facets, every)))
         found[json.dumps([sweep.dataset, sweep.wanted], sort_keys=True)] = sweep
     return list(found.values())
 
@@ -144,14 +144,14 @@ def _same(one: Any, other: Any) -> bool:
     return one == other
 
 
-def accepted_last(run: RunDir) -> Mapping[str, Any] | None:
-    """The settings accepted last, if they are of this kind of rows."""
+def accepted_last(run: RunDir) -> list[Mapping[str, Any]]:
+    """The settings accepted last, of each cell of a sweep, that are of this kind of rows."""
     path = run.path("config.yaml")
     try:
-        settings = yaml.safe_load(run.fs.cat_file(path))
-        ours = study_of(settings) == run.kind.study
-        return settings if ours and settings["methods"] and settings["dataset"] else None
+        known = list(yaml.safe_load_all(run.fs.cat_file(path)))
+        ours = [settings for settings in known if study_of(settings) == run.kind.study]
+        return [settings for settings in ours if settings["methods"] and settings["dataset"]]
     except FileNotFoundError:
-        return None
+        return []
     except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
         raise UsageError(f"{path} holds no settings of a run; remove it") from None

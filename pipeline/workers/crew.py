@@ -14,11 +14,11 @@ from ray.exceptions import RayActorError, RayTaskError
 from pipeline.engine import Counters
 from pipeline.engine.device import MALLOC
 from pipeline.rows import RunDir
-from pipeline.rows.writer import Place, forget, register, take_over
+from pipeline.rows.writer import Identity, forget, register, take_over
 from pipeline.workers.actor import Worker
 from pipeline.workers.cluster import Group, Plan
 from pipeline.workers.commit import committing
-from pipeline.workers.lease import Lease, Report
+from pipeline.workers.lease import Lease, Report, Tally
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +28,15 @@ AT_ONCE = 16
 
 @dataclass(eq=False)
 class Member:
-    """One actor, whose name is its writer's. `calling`: it has been asked and will report."""
+    """One actor, whose name is its writer's. `knows`: cells that it has the settings of; `window`:
+    images that can be under way there; `calling`: it has been asked and will report."""
 
     name: str
     handle: Any
     group: Group
     begun: float
+    knows: set[int] = field(default_factory=set)
+    window: int = 0
     node: str = ""
     host: str = ""
     up: bool = False
@@ -46,25 +49,43 @@ class Spent:
     """What has been spent and what has failed, summed over actors, fallen ones too."""
 
     counters: Counters = field(default_factory=Counters)
-    failures: Counter[str] = field(default_factory=Counter)
+    cells: dict[int, Tally] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Of all cells."""
+        return sum((tally.failures for tally in self.cells.values()), Counter())
+
+    def tally(self, cell: int) -> Tally:
+        """Of one cell."""
+        return self.cells.setdefault(cell, Tally())
 
     def add(self, before: Report | None, report: Report) -> None:
         """Take note of a report that follows another."""
-        self.failures.update(report.failures)
+        for cell, more in report.cells.items():
+            self.tally(cell).add(more)
         old = before.counters if before else Counters()
         for name, value in vars(report.counters).items():
             setattr(self.counters, name, getattr(self.counters, name) + value - getattr(old, name))
 
 
 class Crew:
-    """Members by name; what they answer arrives in `inbox` as (name, what was asked, answer)."""
+    """Members by name; what they answer arrives in `inbox` as (name, what was asked, answer).
 
-    def __init__(self, run: RunDir, settings: Mapping[str, Any], plan: Plan):
-        self.run, self.settings, self.plan = run, settings, plan
+    `cells`, settings by number, all of one model, may become more.
+    """
+
+    def __init__(self, run: RunDir, cells: dict[int, Mapping[str, Any]], plan: Plan):
+        self.run, self.cells, self.plan = run, cells, plan
         self.members: dict[str, Member] = {}
         self.inbox: queue.SimpleQueue[tuple[str, str, Future]] = queue.SimpleQueue()
         self.spent = Spent()
         self._left: list[str] = []  # writers of members that are no more
+
+    def take_on(self, cells: Mapping[int, Mapping[str, Any]]) -> None:
+        """Cells that come now; what is spent is counted from here."""
+        self.cells |= cells
+        self.spent = Spent()
 
     def start(self, count: int, now: float) -> None:
         """More members, of the groups that lack most."""
@@ -83,15 +104,19 @@ class Crew:
                     runtime_env={"env_vars": MALLOC},
                     **group.resources,
                 )
-                .remote(self.run.kind.study, dict(self.settings), self.plan.threads, name)
+                .remote(self.run.kind.study, dict(self.cells), self.plan.threads, name)
             )
-            member = self.members[name] = Member(name, handle, group, now)
+            member = self.members[name] = Member(name, handle, group, now, set(self.cells))
             self._expect(member, "ready", handle.ready.remote())
 
     def ask(self, member: Member, leases: Sequence[Lease], low: int, patience_s: float) -> None:
         """Have a member take these on and report."""
         member.calling = True
-        self._expect(member, "exchange", member.handle.exchange.remote(leases, low, patience_s))
+        wanted = {asked.cell for lease in leases for asked in lease.asked}
+        new = {number: self.cells[number] for number in wanted - member.knows}
+        member.knows |= wanted
+        call = member.handle.exchange.remote(leases, low, patience_s, new)
+        self._expect(member, "exchange", call)
 
     def drain(self, member: Member) -> None:
         """Have a member begin nothing more, and say what it has not begun."""
@@ -102,30 +127,25 @@ class Crew:
         self.spent.add(member.report, report)
         member.report, member.calling = report, False
 
-    def end(self, member: Member) -> set[Place]:
-        """A member is no more, or shall be: images that it made durable without having told."""
+    def end(self, member: Member) -> set[Identity]:
+        """A member is no more, or shall be: rows that it made durable without having told."""
         ray.kill(member.handle)
         del self.members[member.name]
         self._left.append(member.name)
         with committing(self.run.out):
             return take_over(self.run, member.name, member.report.sealed if member.report else 0)
 
+    def seal(self) -> None:
+        """Have members make parts of what they hold; those that cannot are ended, and it is done
+        here."""
+        last = self._asked_last("seal", self.members.values())
+        for member in [m for m in self.members.values() if m.up]:
+            if member.name not in last or last[member.name].refused is not None:
+                self.end(member)
+
     def close(self, members: Collection[Member]) -> dict[str, Report]:
         """Have members seal what they hold and end; for those that cannot, it is done here."""
-        calls = {member.handle.close.remote(): member for member in members if member.up}
-        done: list[Any] = []
-        if calls:
-            done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=CLOSE_S)
-        last: dict[str, Report] = {}
-        for call in done:
-            member = calls[call]
-            try:
-                report: Report = ray.get(call)
-            except (RayActorError, RayTaskError) as error:
-                logger.warning("a worker could not seal its rows: %s", reason_of(error))
-                continue
-            self.reported(member, report)
-            last[member.name] = report
+        last = self._asked_last("close", members)
         for member in list(members):
             report_or_none = last.get(member.name)
             if report_or_none is None or report_or_none.refused is not None:
@@ -145,6 +165,24 @@ class Crew:
         with committing(self.run.out):
             for name in self._left:
                 forget(self.run, name)
+
+    def _asked_last(self, what: str, members: Collection[Member]) -> dict[str, Report]:
+        """What members that are up report once they have done it, by name."""
+        calls = {getattr(m.handle, what).remote(): m for m in members if m.up}
+        done: list[Any] = []
+        if calls:
+            done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=CLOSE_S)
+        last: dict[str, Report] = {}
+        for call in done:
+            member = calls[call]
+            try:
+                report: Report = ray.get(call)
+            except (RayActorError, RayTaskError) as error:
+                logger.warning("a worker could not seal its rows: %s", reason_of(error))
+                continue
+            self.reported(member, report)
+            last[member.name] = report
+        return last
 
     def _expect(self, member: Member, event: str, call: Any) -> None:
         def answered(future: Future) -> None:

@@ -3,25 +3,25 @@
 import logging
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline import RunError, UsageError
 from pipeline.build import provenance
-from pipeline.progress import ActorStatus, Status
+from pipeline.progress import Status
 from pipeline.rows import RunDir, Writer
 from pipeline.rows.writer import register
-from pipeline.work import Work
 from pipeline.workers.backlog import Backlog
 from pipeline.workers.cluster import Health, plan
 from pipeline.workers.commit import committing
 from pipeline.workers.crew import Crew, Member, reason_of
-from pipeline.workers.lease import Report
+from pipeline.workers.lease import Cell, Report, Tally
 from pipeline.workers.schedule import Image, Schedule, Span, patience, watermark
+from pipeline.workers.standing import standing
 from pipeline.workers.stop import Stop
 from pipeline.workers.tries import Tries
 from pipeline.workers.until import Until
@@ -38,19 +38,19 @@ class Driver:
 
     def __init__(
         self,
-        settings: Mapping[str, Any],
-        work: Work,
+        cells: Mapping[int, Cell],
         backlog: Backlog,
         progress: Callable[[Status], None],
         check: Callable[[], None],
         stop: Stop | Until,
     ):
-        """`check` raises where this run must not go on: another holds the lock. A `stop` of the
-        kind Until has images in random order."""
-        self.settings, self.cluster = settings, settings["cluster"]
-        self.work, self.backlog = work, backlog
+        """`cells` are all of one model and one run directory; how to compute is the first one's say.
+        `check` raises where another holds the lock; an Until has images in random order."""
+        first = next(iter(cells.values()))
+        self.cells, self.cluster = cells, first.settings["cluster"]
+        self.backlog = backlog
         self.progress, self.check, self.stop = progress, check, stop
-        self.run = RunDir(settings["out"], work.kind)
+        self.run = RunDir(first.settings["out"], first.work.kind)
         tries, deadline = self.cluster["tries"], self.cluster["image_deadline_s"]
         self.schedule = Schedule(tries=tries, deadline_s=deadline)
         self.tries = Tries(self.run, self.schedule.suspects, backlog)
@@ -65,15 +65,21 @@ class Driver:
         """Every image is done or given up."""
         return self.backlog.complete and not self.backlog.waits and self.schedule.finished
 
-    def evaluate(self) -> None:
-        """Run until everything is committed, or `stop` says so and the grace is over.
+    def evaluate(self, crew: Crew | None = None, *, keep: bool = False) -> None:
+        """Run until everything is committed, or `stop` says so and the grace is over; with a crew
+        that is there already, which the next driver may `keep`.
 
         Raises UsageError or RunError where it cannot be done.
         """
-        self.plan, self._started = plan(self.cluster), time.monotonic()
-        self.crew = Crew(self.run, self.settings, self.plan)
+        self._started, kept = time.monotonic(), False
+        self.crew = crew or self._recruited()
+        self.plan = self.crew.plan
+        self.crew.take_on({number: cell.settings for number, cell in self.cells.items()})
         self.health = Health()
         try:
+            for member in self.crew.members.values():
+                if member.up:
+                    self.schedule.up(member.name, member.window, time.monotonic())
             while not self._over():
                 if time.monotonic() - self._ticked > TICK_S:
                     self._tick()
@@ -84,49 +90,28 @@ class Driver:
                 if member := self.crew.members.get(name):
                     self._heard(member, event, future)
             self.last = self.status()
-            self._close(list(self.crew.members.values()))
+            if keep and self.finished:
+                self.crew.seal()
+                kept = True
+            else:
+                self._close(list(self.crew.members.values()))
             self.last = replace(self.status(), actors=self.last.actors)
             if self.finished:
-                self.crew.tidy()
                 self.tries.forget()
+            if self.finished and not kept:
+                self.crew.tidy()
             self.progress(self.last)
         finally:
             self.health.stop()
-            self.crew.kill()
+            if not kept:
+                self.crew.kill()
+
+    def _recruited(self) -> Crew:
+        return Crew(self.run, {}, plan(self.cluster))
 
     def status(self) -> Status:
         """What an operator sees."""
-        members, found = self.crew.members.values(), self.backlog.found
-        oldest = [m.report.oldest for m in members if m.report and m.report.oldest]
-        image, seconds = max(oldest, key=lambda one: one[1], default=(None, 0.0))
-        actors = [self._status(member) for member in members]
-        return Status(
-            images=found.missing_images,
-            known=self.backlog.complete,
-            done=self.schedule.done,
-            failures=dict(self.crew.spent.failures),
-            in_flight=sum(actor.in_flight for actor in actors),
-            forwards=found.forwards,
-            counters=self.crew.spent.counters,
-            actors=actors,
-            slowest=image and ("/".join(self.backlog.place(image)), seconds),
-        )
-
-    def _status(self, member: Member) -> ActorStatus:
-        seat, report = self.schedule.seats.get(member.name), member.report
-        state = "starting" if seat is None else "draining" if seat.leaving else "working"
-        late = 5 * patience(len(self.crew.members))
-        if seat is not None and seat.held and time.monotonic() - seat.heard > late:
-            state = "silent"
-        return ActorStatus(
-            name=member.name,
-            node=member.host,
-            images=seat.done if seat else 0,
-            in_flight=report.in_flight if report else 0,
-            images_per_s=seat.speed if seat else 0.0,
-            busy=report.counters.seconds / max(1e-9, report.seconds) if report else 0.0,
-            state=state,
-        )
+        return standing(self.cells, self.backlog, self.crew, self.schedule)
 
     def _over(self) -> bool:
         if self._grace_ends is None:
@@ -233,7 +218,7 @@ class Driver:
                 self._reported(member, answer)
 
     def _up(self, member: Member, window: int, node: str, host: str) -> None:
-        member.node, member.host, member.up = node, host, True
+        member.node, member.host, member.up, member.window = node, host, True, window
         self._early_deaths = 0
         self.schedule.up(member.name, window, time.monotonic())
         self._call(member)
@@ -272,13 +257,15 @@ class Driver:
         among: Collection[Image] | None = None,
     ) -> None:
         """An actor is no more, or shall be; what it had under way goes back."""
-        places = self.crew.end(member)
+        rows = self.crew.end(member)
         seat = self.schedule.seats.get(member.name)
         if seat is None:
             self._died_early(reason)
             return
         logger.info("a worker died: %s", reason)
-        durable = {image for image in seat.held if self.backlog.place(image) in places}
+        places = {row[:2] for row in rows}
+        theirs = [image for image in seat.held if rows and self.backlog.place(image) in places]
+        durable = {image for image in theirs if self.backlog.settle(image, rows)}
         for image in self.schedule.down(member.name, durable, guilty=guilty, among=among):
             self._give_up(image, reason)
         self.tries.keep()
@@ -295,12 +282,15 @@ class Driver:
     def _give_up(self, image: Image, reason: str) -> None:
         """Failed rows for an image that kills its workers."""
         said = f"its worker process died {self.cluster['tries']} times: {reason}"
-        rows = self.work.failures(*self.backlog.place(image), self.backlog.wanted(image), said)
+        place = self.backlog.place(image)
         with committing(self.run.out):
-            writer = Writer(self.run, register(self.run), provenance(self.settings, self.work))
-            writer.stage(rows)
+            writer = Writer(self.run, register(self.run), {})
+            for number, wanted in self.backlog.wanted(image):
+                cell = self.cells[number]
+                rows = cell.work.failures(*place, wanted, said)
+                writer.stage(rows, provenance(cell.settings, cell.work))
+                self.crew.spent.tally(number).add(Tally(len(rows), Counter({said: len(rows)})))
             writer.close()
-        self.crew.spent.failures[said] += len(rows)
 
     def _close(self, members: list[Member]) -> None:
         for name, report in self.crew.close(members).items():

@@ -1,29 +1,32 @@
 """An actor's inner life, without Ray: images are decoded ahead of the engine and committed behind.
 
     put -> [queue] -> decoding threads -> [ready] -> the engine's thread -> [rows] -> one committer
+                             ^------ the next cell that asks ------'
 
 At most `window` images are between the queue and durable rows. The committer writes whatever has
-come to it since its last write as one group, so that a slow store is asked less often, not later.
+come to it since its last write as one group a cell, so that a slow store is asked less often, not
+later.
 """
 
 import logging
 import queue
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from pipeline.engine import Engine
-from pipeline.rows import RunDir, Writer
-from pipeline.rows.storage import retried
-from pipeline.work import Known, Row, Work
-from pipeline.workers.lease import Lease, Report
+from pipeline.engine import Engine, Reply, Task
+from pipeline.rows import Writer
+from pipeline.work import Row, Work
+from pipeline.workers.known import known_rows
+from pipeline.workers.lease import Asked, Lease, Report, Tally
 from pipeline.workers.schedule import Image
 
 logger = logging.getLogger(__name__)
@@ -35,11 +38,28 @@ LONGEST_PART_S = 600.0
 DECODERS = 2
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """An image's rows on their way to the store."""
+class _Step(NamedTuple):
+    """The rows that one cell asks of a lease's image; `found`: those of the cells before."""
 
-    image: Image
+    lease: Lease
+    number: int
+    found: Sequence[Row]
+
+    @property
+    def asked(self) -> Asked:
+        """What is to be done."""
+        return self.lease.asked[self.number]
+
+    @property
+    def last(self) -> bool:
+        """Whether the image is done with it."""
+        return self.number + 1 == len(self.lease.asked)
+
+
+class _Finished(NamedTuple):
+    """A step's rows on their way to the store."""
+
+    step: _Step
     rows: Sequence[Row]
 
 
@@ -48,7 +68,8 @@ class Line:
 
     def __init__(
         self,
-        work: Work,
+        works: dict[int, Work],
+        made: dict[int, Mapping[str, Any]],
         engine: Engine,
         writer: Writer,
         *,
@@ -57,9 +78,11 @@ class Line:
         deadline_s: float,
         fatal: Callable[[BaseException], None],
     ):
-        """`in_engine`: images that the engine is given at once; `threads`: of the engine;
-        `fatal`: told of what ends the engine's thread."""
-        self.work, self.engine, self.writer, self.fatal = work, engine, writer, fatal
+        """`works`, by the number of their cell, and how their rows are `made`, else as the writer
+        says, may become more; `in_engine`: images that the engine is given at once; `threads`: of
+        the engine; `fatal`: told of what ends the engine's thread."""
+        self.engine, self.writer, self.fatal = engine, writer, fatal
+        self.works, self.made = works, made
         self.in_engine, self.threads, self.deadline_s = in_engine, threads, deadline_s
         ahead = max(2, min(DECODERS * 8, in_engine // 2))
         self.window = in_engine + ahead
@@ -68,19 +91,19 @@ class Line:
         self._ready: queue.SimpleQueue = queue.SimpleQueue()
         self._rows: queue.SimpleQueue[_Finished | None] = queue.SimpleQueue()
         self._done: list[Image] = []
-        self._failures: Counter[str] = Counter()
+        self._cells: defaultdict[int, Tally] = defaultdict(Tally)
         self._refused: Exception | None = None
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._decoders = ThreadPoolExecutor(DECODERS, "decode")
-        self._committer = threading.Thread(target=self._commit, name="commit", daemon=True)
+        self._committer: threading.Thread
         self._started = time.monotonic()
 
     def start(self) -> None:
         """Be ready for images."""
         self._started = time.monotonic()
         threading.Thread(target=self._compute, name="engine", daemon=True).start()
-        self._committer.start()
+        self._start_committing()
 
     def put(self, leases: Iterable[Lease]) -> None:
         """Line images up."""
@@ -114,7 +137,7 @@ class Line:
             oldest = min(self._begun.items(), key=lambda item: item[1], default=None)
             report = Report(
                 done=self._done,
-                failures=self._failures,
+                cells=dict(self._cells),
                 in_flight=len(self._begun),
                 oldest=oldest and (oldest[0], now - oldest[1]),
                 old=[i for i, began in self._begun.items() if now - began > self.deadline_s / 2],
@@ -123,7 +146,7 @@ class Line:
                 sealed=self.writer.sealed,
                 refused=self._refused,
             )
-            self._done, self._failures = [], Counter()
+            self._done, self._cells = [], defaultdict(Tally)
         return report
 
     def close(self) -> None:
@@ -134,60 +157,76 @@ class Line:
         if self._refused is None:
             self.writer.close()
 
+    def seal(self) -> None:
+        """Make parts of what is durable, once nothing is under way; more may follow."""
+        self._rows.put(None)
+        self._committer.join()
+        if self._refused is None:
+            self.writer.seal()
+            self._start_committing()
+
+    def _start_committing(self) -> None:
+        self._committer = threading.Thread(target=self._commit, name="commit", daemon=True)
+        self._committer.start()
+
     def _begin(self) -> None:
         """Decode as many as there is room for."""
         with self._lock:
             while self._queue and len(self._begun) < self.window:
                 lease = self._queue.popleft()
                 self._begun[lease.image] = time.monotonic()
-                self._decoders.submit(self._decode, lease)
+                self._decoders.submit(self._decode, _Step(lease, 0, ()))
 
-    def _decode(self, lease: Lease) -> None:
-        ref, wanted = lease.ref, lease.wanted
+    def _decode(self, step: _Step) -> None:
+        ref, (cell, wanted, _) = step.lease.ref, step.asked
+        work = self.works[cell]
         try:
-            known = self._known(lease) if lease.known else {}
-            ready = self.work.read(ref, wanted, known)
+            known = known_rows(work, ref, step.asked, step.found)
+            ready = work.read(ref, wanted, known)
         except Exception as error:
-            rows = self.work.failures(ref.shard, ref.key, wanted, error)
-            self._rows.put(_Finished(lease.image, rows))
+            self._finished(step, work.failures(ref.shard, ref.key, wanted, error))
         else:
-            self._ready.put((lease.image, self.work.explain(ready, wanted, known)))
+            self._ready.put((step, self._counted(cell, work.explain(ready, wanted, known))))
 
-    def _known(self, lease: Lease) -> Known:
-        """Earlier rows whose orders are those that are wanted."""
-        prints, kind = self.work.order_fingerprints, self.work.kind
-        place = {"shard": lease.ref.shard, "key": lease.ref.key, "status": "ok"}
-        found: dict[tuple[str, Any], Row] = {}
-        for part in set(lease.known.values()):
-            read = partial(RunDir(part.out, kind).read_rows, part.name, **place)
+    def _finished(self, step: _Step, rows: Sequence[Row]) -> None:
+        """Rows go to the store, the image to the next cell that asks for it."""
+        self._rows.put(_Finished(step, rows))
+        if not step.last:
+            following = _Step(step.lease, step.number + 1, (*step.found, *rows))
+            with suppress(RuntimeError):  # this line is closed: what is under way is lost
+                self._decoders.submit(self._decode, following)
+
+    def _counted(self, cell: int, task: Task) -> Task:
+        """A task whose forwards are the cell's."""
+        reply: Reply | Exception | None = None
+        while True:
             try:
-                rows = retried(read)
-            except FileNotFoundError:  # nobody locks a run that another one reads
-                raise ValueError(
-                    f"{part.out} was rewritten meanwhile: {part.name}, which held the order, is "
-                    "there no more"
-                ) from None
-            orders = {(row["order_fingerprint"], row[kind.facet]): row for row in rows}
-            for (method, facet), where in lease.known.items():
-                if where == part:
-                    found[method, facet] = orders[prints[method], facet]
-        return found
+                failed = isinstance(reply, Exception)
+                request = task.throw(reply) if failed else task.send(reply)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                return stop.value
+            try:
+                reply = yield request
+                with self._lock:
+                    self._cells[cell].forwards += reply.forwards
+            except Exception as error:
+                reply = error
 
     def _compute(self) -> None:
         torch.set_num_threads(self.threads)  # OpenMP's setting belongs to the thread
         inside = 0
 
-        def finished(image: Image, rows: Sequence[Row]) -> None:
+        def finished(step: _Step, rows: Sequence[Row]) -> None:
             nonlocal inside
             inside -= 1
-            self._rows.put(_Finished(image, rows))
+            self._finished(step, rows)
 
         try:
             while True:
                 while inside < self.in_engine and (not inside or not self._ready.empty()):
-                    image, task = self._ready.get()
+                    step, task = self._ready.get()
                     inside += 1
-                    self.engine.add(task, partial(finished, image))
+                    self.engine.add(task, partial(finished, step))
                 self.engine.step()
         except BaseException as error:
             logger.exception("the engine stopped")
@@ -199,9 +238,11 @@ class Line:
         try:
             while more:
                 group, more = self._group(age)
-                if group:
-                    self.writer.stage([row for one in group for row in one.rows])
-                    self._tell(group)
+                for cell, mine in self._by_cell(group).items():
+                    self.writer.stage(
+                        [row for one in mine for row in one.rows], self.made.get(cell)
+                    )
+                    self._tell(mine)
                 now = time.monotonic()
                 if self.writer.rows >= ROWS_PER_PART or now - sealed_at > age:
                     self.writer.seal()
@@ -223,12 +264,19 @@ class Line:
             return group, True
         return group, False
 
+    def _by_cell(self, group: Sequence[_Finished]) -> dict[int, list[_Finished]]:
+        found: dict[int, list[_Finished]] = defaultdict(list)
+        for one in group:
+            found[one.step.asked.cell].append(one)
+        return found
+
     def _tell(self, group: Sequence[_Finished]) -> None:
         with self._changed:
-            for one in group:
-                self._begun.pop(one.image, None)
-                self._done.append(one.image)
-                failed = (str(row["error"]) for row in one.rows if row["status"] != "ok")
-                self._failures.update(failed)
+            for step, rows in group:
+                failed = Counter(str(row["error"]) for row in rows if row["status"] != "ok")
+                self._cells[step.asked.cell].add(Tally(len(rows), failed))
+                if step.last:
+                    self._begun.pop(step.lease.image, None)
+                    self._done.append(step.lease.image)
             self._changed.notify_all()
         self._begin()

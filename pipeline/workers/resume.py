@@ -3,7 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +16,8 @@ from pipeline.data.index import ShardIndex
 from pipeline.rows import Committed, RunDir, rewrite, writer
 from pipeline.rows.storage import retried
 from pipeline.work import Work
-from pipeline.workers.backlog import Backlog, Chosen
+from pipeline.workers.backlog import Backlog
+from pipeline.workers.families import Selection, columns_of
 
 logger = logging.getLogger(__name__)
 
@@ -68,35 +70,39 @@ class Stamps:
 
 
 def resumed(
-    run: RunDir, work: Work, chosen: Iterable[Chosen], *, retry: bool, say: Callable[[str], None]
+    run: RunDir,
+    cells: Mapping[int, Work],
+    selections: Sequence[Selection],
+    *,
+    retry: bool,
+    say: Callable[[str], None],
 ) -> tuple[Backlog, Stamps]:
-    """Put an interrupted run in order, and look at what it left of what is `chosen` now.
+    """Put an interrupted run in order, and look at what it left of what is selected now.
 
-    `retry`: rows of this work that failed are dropped, to be computed anew. So are those of samples
-    whose bytes have changed, which takes reading the shards that have another stamp.
+    `retry`: rows of these works that failed are dropped, to be computed anew. So are those of
+    samples whose bytes have changed, which takes reading the shards that have another stamp.
     """
     rewrite.recover(run)
     writer.recover(run)
     stamps = Stamps(run)
-    wanted = [(work.fingerprints[method], facet) for method, facet in work.wanted]
-    orders = [work.order_fingerprints.get(method, "") for method, _ in work.wanted]
+    columns = columns_of(cells)
+    wanted, orders = [c.row for c in columns], [c.order[0] for c in columns]
     committed = Committed(len(wanted), {})
     if run.sealed():
-        if retry and (dropped := _drop_failed(run, work)):
+        if retry and (dropped := _drop_failed(run, cells)):
             say(f"{run.out}: {dropped} rows that failed are computed again")
-        chosen = list(chosen)
-        changed = [index for index, _ in chosen if stamps.changed(index)]
-        if changed:
-            _drop_changed(run, work, changed, say)
+        selections = [Selection(numbers, list(chosen)) for numbers, chosen in selections]
+        _drop_changed(run, cells, selections, stamps, say)
         committed = Committed.read(run, wanted, orders if any(orders) else ())
-    lender = RunDir(work.lender, run.kind)
-    if work.lender and lender.path() != run.path():
-        committed = committed.with_orders_of(lender, wanted, orders)
-    return Backlog(work, committed, chosen), stamps
+    for lender in dict.fromkeys(work.lender for work in cells.values()):
+        place = RunDir(lender, run.kind)
+        if lender and place.path() != run.path():
+            committed = committed.with_orders_of(place, wanted, orders)
+    return Backlog(cells, committed, selections), stamps
 
 
-def _drop_failed(run: RunDir, work: Work) -> int:
-    mine = pa.array(sorted(set(work.fingerprints.values())))
+def _drop_failed(run: RunDir, cells: Mapping[int, Work]) -> int:
+    mine = pa.array(sorted({p for work in cells.values() for p in work.fingerprints.values()}))
 
     def failed(table: pa.Table) -> np.ndarray:
         bad = pc.fill_null(pc.not_equal(table["status"], "ok"), True)
@@ -106,12 +112,25 @@ def _drop_failed(run: RunDir, work: Work) -> int:
 
 
 def _drop_changed(
-    run: RunDir, work: Work, changed: Sequence[ShardIndex], say: Callable[[str], None]
+    run: RunDir,
+    cells: Mapping[int, Work],
+    selections: Sequence[Selection],
+    stamps: Stamps,
+    say: Callable[[str], None],
 ) -> None:
     """Drop the rows of samples whose bytes are not those that the rows stand on."""
+    changed: dict[str, ShardIndex] = {}
+    readers: dict[str, list[Work]] = defaultdict(list)
+    for numbers, chosen in selections:
+        for index, _ in chosen:
+            if stamps.changed(index):
+                changed[index.shard] = index
+                readers[index.shard] += [cells[number] for number in numbers]
+    if not changed:
+        return
     say(f"{len(changed)} shards are not as they were: comparing their samples' bytes ...")
     with ThreadPoolExecutor(READERS) as pool:
-        now = {index.shard: _contents(work, index, pool) for index in changed}
+        now = {name: _contents(readers[name], index, pool) for name, index in changed.items()}
     samples: set[tuple[str, str]] = set()
 
     def stale(table: pa.Table) -> np.ndarray:
@@ -121,27 +140,31 @@ def _drop_changed(
         some = table.take(pa.array(of_changed))
         columns = (some[column].to_pylist() for column in ("shard", "key", "content"))
         for row, shard, key, content in zip(of_changed, *columns, strict=True):
-            if key in now[shard] and now[shard][key] != content:
+            if key in now[shard] and content not in now[shard][key]:
                 found[row] = True
                 samples.add((shard, key))
         return found
 
     dropped = rewrite.discard(run, stale)
-    for index in changed:
+    for index in changed.values():
         n = sum(shard == index.shard for shard, _ in samples)
         say(f"{index.shard} has changed: the bytes of {n} of its {len(index)} samples did")
     if dropped:
         say(f"{dropped} rows of {len(samples)} changed samples are computed anew")
 
 
-def _contents(work: Work, index: ShardIndex, pool: ThreadPoolExecutor) -> dict[str, str | None]:
-    """Content of each sample by key, None where it cannot be read."""
+def _contents(
+    works: Sequence[Work], index: ShardIndex, pool: ThreadPoolExecutor
+) -> dict[str, set[str | None]]:
+    """Content of each sample by key, as each of the works reads it, None where it cannot."""
 
-    def content(place: int) -> tuple[str, str | None]:
-        ref = index.ref(place)
-        try:
-            return ref.key, work.sample(ref).content
-        except ValueError:
-            return ref.key, None
+    def content(place: int) -> tuple[str, set[str | None]]:
+        ref, found = index.ref(place), set[str | None]()
+        for work in works:
+            try:
+                found.add(work.sample(ref).content)
+            except ValueError:
+                found.add(None)
+        return ref.key, found
 
     return dict(pool.map(content, range(len(index))))

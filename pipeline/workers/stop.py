@@ -43,6 +43,10 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ask(self, reason: str) -> None:
+        """Ask for an orderly end, unless somebody has."""
+        self._signal = self._signal or reason
+
     def again(self) -> None:
         """Take the signals back from whoever has taken them since, as starting Ray does."""
         for number in self._before:

@@ -40,16 +40,16 @@ class Tries:
         if not spans or not self._before:
             return spans
         offered = {image for span in spans for image in span.images()}
-        here = {self.backlog.shard_name(span.shard): span.shard for span in spans}
+        here = {span.shard: self.backlog.shard_name(span.shard) for span in spans}
         taken: set[Image] = set()
         left: list[Group] = []
         for group, deaths in self._before:
-            keys = {n: [key for s, key in group if s == shard] for shard, n in here.items()}
+            keys = {n: [key for s, key in group if s == shard] for n, shard in here.items()}
             of = [self.backlog.images(number, k) for number, k in keys.items() if k]
             images = [i for found in of for i in found.values() if i in offered - taken]
             self.suspects.add(images, deaths)
             taken.update(images)
-            if rest := [(shard, key) for shard, key in group if shard not in here]:
+            if rest := [(shard, key) for shard, key in group if shard not in here.values()]:
                 left.append((rest, deaths))
         self._before = left
         return _less(spans, taken)

@@ -13,6 +13,7 @@ from pipeline.statistics.deciding import Answers, Question, written
 from pipeline.statistics.decision import Decision, shuffled
 from pipeline.statistics.draws import unit
 from pipeline.work import Work
+from pipeline.workers.lease import Cell
 from pipeline.workers.schedule import Image, Span
 from pipeline.workers.stop import Stop
 
@@ -124,3 +125,14 @@ class Until:
                 except FileNotFoundError:
                     continue
                 self._seen.add(path)
+
+
+def until_of(run: RunDir, cells: Sequence[Cell], stop: Stop) -> Until | None:
+    """What ends a run before its last image, where that is asked for. Raises UsageError for several
+    cells, which may not agree on the images that are enough."""
+    asked = [cell.settings.get("until") or {} for cell in cells]
+    if not any(one.get("method") for one in asked):
+        return None
+    if len(cells) > 1:
+        raise UsageError("until: a sweep has one end for all of its cells; leave until.method out")
+    return Until(run, cells[0].work, asked[0], stop)

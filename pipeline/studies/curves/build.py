@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline import UsageError
-from pipeline.build import explained, methods, part, target
+from pipeline.build import explained, load, methods, part, target
 from pipeline.identity import content, fingerprint, name_of
+from pipeline.models import Model
 from pipeline.studies.curves import paper, published
 from pipeline.studies.curves.orders import located
 from pipeline.studies.curves.transfer import Transfer, check_players, lent
 from pipeline.studies.curves.work import CurvesWork
 
 
-def build(settings: Mapping[str, Any], device: str = "cpu") -> CurvesWork:
+def build(
+    settings: Mapping[str, Any], device: str = "cpu", model: Model | None = None
+) -> CurvesWork:
     """Orders are addressed by what finds them, rows by their order and what judges it.
 
     `orders` are another model's, looked up unless they were: this model is then what judges.
@@ -20,7 +23,8 @@ def build(settings: Mapping[str, Any], device: str = "cpu") -> CurvesWork:
     """
     published.check(settings.get("published", {}))
     paper.check(settings.get("table"), list(settings["methods"]))
-    model, data, shared = explained(settings, device)
+    model = model or load(settings, device)
+    data, shared = explained(settings, model)
     players, masking, curve_masking, judge = (
         part(settings, role) for role in ("players", "masking", "curve_masking", "judge")
     )

@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from pipeline.rows import RunDir
 from pipeline.statistics import LABELS, completed
-from pipeline.studies import Chart, Findings, Study
+from pipeline.studies import Chart, Findings, Score, Study
 from pipeline.studies.curves.rows import CURVES
 from pipeline.studies.curves.samples import samples
 from pipeline.studies.curves.section import OBJECTIVES, QUANTITIES, section
 from pipeline.studies.curves.statistics import Aggregate, aggregate
-from pipeline.studies.curves.sums import AUCS
+from pipeline.studies.curves.sums import AUCS, OF_CURVE
 from pipeline.studies.curves.tables import every, text
 
 TOLD = ("title", *LABELS, "objective", "fingerprint", "measure", "n")
@@ -49,6 +49,19 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
             for group in found.groups
             for auc in AUCS
         },
+        scores=[_score(group.summary) for group in found.groups],
+    )
+
+
+def _score(summary: Mapping[str, Any]) -> Score:
+    """What the judge measures: much of it by insertion, little by deletion."""
+    measure = "" if summary["measure"] == OF_CURVE else f" {summary['measure']}"
+    return Score(
+        fingerprint=summary["fingerprint"],
+        name=f"{summary['objective']}{measure or ' AUC'}",
+        value=summary["value"],
+        n=summary["n"],
+        larger=summary["objective"] == "insertion",
     )
 
 

@@ -4,14 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline import UsageError
-from pipeline.build import explained, methods, target
+from pipeline.build import explained, load, methods, target
 from pipeline.identity import content, fingerprint
+from pipeline.models import Model
 from pipeline.studies.masks.work import MasksWork
 
 
-def build(settings: Mapping[str, Any], device: str = "cpu") -> MasksWork:
+def build(
+    settings: Mapping[str, Any], device: str = "cpu", model: Model | None = None
+) -> MasksWork:
     """Raises UsageError for whatever does not fit together."""
-    model, data, shared = explained(settings, device)
+    model = model or load(settings, device)
+    data, shared = explained(settings, model)
     shared |= {"controls": sorted(settings["controls"]), "greedy_grid": settings["greedy_grid"]}
     variants = methods(settings)
     for name, variant in variants.items():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.rows import RunDir
-from pipeline.studies import Chart, Findings, Study
+from pipeline.studies import Chart, Findings, Score, Study
 from pipeline.studies.masks.rows import MASKS, THRESHOLDS
 from pipeline.studies.masks.section import section, table
 from pipeline.studies.masks.statistics import aggregate
@@ -40,6 +40,16 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
             for column in TRACKED
             for side in ("", "_low", "_high")
         },
+        scores=[
+            Score(
+                fingerprint=group.summary["fingerprint"],
+                name="phi",
+                value=group.summary["phi"],
+                n=group.summary["n"],
+                larger=True,
+            )
+            for group in good
+        ],
     )
 
 

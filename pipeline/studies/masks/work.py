@@ -174,7 +174,7 @@ class MasksWork(Work):
             Wish(image_CHW, target, variant, _seed(variant, sample.key, trial))
             for variant, trial in ((self.variants[name], trial) for name, trial in wanted)
         ]
-        masks, seconds, _ = yield Request(Optimise(how), Listed(wishes))
+        masks, seconds, *_ = yield Request(Optimise(how), Listed(wishes))
         facts = [facts_of(found, how, sample.label, target, self.model.input_hw) for found in masks]
         areas = [fact["area"] for fact in facts]
         reached = yield from self._reached(image_CHW, target, how, wishes, masks, areas)
