@@ -67,28 +67,41 @@ class SubmitConfig:
 def main(settings: dict[str, Any]) -> None:
     """Whatever is asked for; exits with the job's own status where it was waited for."""
     backend: Backend = component(settings["submit"], "submit")
-    action, poll_s = settings["action"], settings["poll_s"]
-    job = composed(settings["command"], backend) if settings["command"] else None
-    id = settings["id"] or (job and (job.name if backend.standing else job.id))
-    if id is None or (job is None and action in ("submit", "dry_run")):
-        raise UsageError("say what to run: jobs.submit ... -- python -m jobs.<name> key=value ...")
-    if action == "dry_run":
-        print(backend.preview(job, id))  # type: ignore[arg-type]
-    elif action == "status":
-        last, state, _ = lifecycle.latest(backend, id)
-        if state is None:
-            raise RunError(f"{id}: nobody has submitted it")
-        print(lifecycle.told(last, state))
-        sys.exit(state.exit_status)
-    elif action == "stop":
-        lifecycle.stop(backend, id, poll_s=poll_s, say=_say)
+    if settings["action"] in ("status", "stop"):
+        _ask(backend, settings)
+    elif settings["command"]:
+        _send(backend, composed(settings["command"], backend), settings)
     else:
-        id = lifecycle.submit(backend, job, id, again=settings["again"], say=_say)  # type: ignore[arg-type]
-        if settings["wait"] or settings["follow"]:
-            follow = settings["follow"]
-            sys.exit(
-                lifecycle.wait(backend, id, follow=follow, poll_s=poll_s, say=_say).exit_status
-            )
+        raise UsageError("say what to run: jobs.submit ... -- python -m jobs.<name> key=value ...")
+
+
+def _send(backend: Backend, job: Job, settings: dict[str, Any]) -> None:
+    id = settings["id"] or _id(job, backend)
+    if settings["action"] == "dry_run":
+        print(backend.preview(job, id))
+        return
+    id = lifecycle.submit(backend, job, id, again=settings["again"], say=_say)
+    if settings["wait"] or settings["follow"]:
+        watch = {"follow": settings["follow"], "poll_s": settings["poll_s"]}
+        sys.exit(lifecycle.wait(backend, id, say=_say, **watch).exit_status)
+
+
+def _ask(backend: Backend, settings: dict[str, Any]) -> None:
+    if not (settings["id"] or settings["command"]):
+        raise UsageError("say which submission: id=<id>, or -- and the command that was submitted")
+    id = settings["id"] or _id(composed(settings["command"], backend), backend)
+    if settings["action"] == "stop":
+        lifecycle.stop(backend, id, poll_s=settings["poll_s"], say=_say)
+        return
+    last, state, _ = lifecycle.latest(backend, id)
+    if state is None:
+        raise RunError(f"{id}: nobody has submitted it")
+    print(lifecycle.told(last, state))
+    sys.exit(state.exit_status)
+
+
+def _id(job: Job, backend: Backend) -> str:
+    return job.name if backend.standing else job.id
 
 
 def composed(command: Sequence[str], backend: Backend) -> Job:

@@ -44,7 +44,7 @@ class Driver:
         check: Callable[[], None],
         stop: Stop | Until,
     ):
-        `check` raises where another holds the lock; an Until has images in a random order."""
+        """`cells` are all of one model and run directory; how to compute is the first one's say.
         `check` raises where another holds the lock; an Until has images in random order."""
         first = next(iter(cells.values()))
         self.cells, self.cluster = cells, first.settings["cluster"]
