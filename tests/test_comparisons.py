@@ -1,9 +1,12 @@
 """A run's methods against each other: differences, standings, pooled seeds, agreement, files."""
 
+import json
+
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import write_tar
 from synthetic import curve, made, seal
 
 from jobs import aggregate as job
@@ -227,6 +230,24 @@ def test_mean_curves_of_subsets_and_pools_are_a_file(run):
     )
     every = [r["probability"][1] for s in range(3) for r in rows_of(f"random_{s}", "insertion")]
     assert pooled[0]["mean"] == pytest.approx(np.mean(every)) and pooled[0]["seeds"] == 3
+
+
+def test_fields_of_the_samples_json_cluster_and_choose(tmp_path):
+    names = {key: {"owner": key[0]} for key in IMAGES}
+    names["a_0"] = {}  # belongs to no owner, and is a cluster of its own
+    members = {f"{key}.json": json.dumps(told).encode() for key, told in names.items()}
+    write_tar(tmp_path / "s.tar", {f"{key}.jpg": b"x" for key in IMAGES} | members)
+    shards = {"_target_": "pipeline.data.shards.Shards", "name": "toy"}
+    methods = {m: config(m) for m in ("moxi", "gradcam")}
+    told = made("x", methods=methods, dataset=shards | {"shards": f"{tmp_path}/s.tar"})
+    told |= {"fingerprints": {m: f"{m}-zero" for m in methods}}
+    rows = [r for m in methods for r in rows_of(m, "insertion")]
+    run = seal(tmp_path / "run", (rows, told))
+    (row,) = lines(found_in(run, cluster="json.owner").files["comparisons"])
+    assert row["clusters"] == 5
+    assert {r["n"] for r in found_in(run, subset="json.owner:b").summary} == {8}
+    with pytest.raises(UsageError, match=r"by=json.breed: no sample has that field"):
+        found_in(run, by="json.breed")
 
 
 def test_a_search_on_some_images_is_extended_by_a_cheap_one_on_all(tmp_path):
