@@ -43,13 +43,14 @@ class Driver:
         progress: Callable[[Status], None],
         check: Callable[[], None],
         stop: Stop | Until,
+        take: Callable[[Backlog], list[Span]] = Backlog.take,
     ):
         """`cells` are all of one model and run directory; how to compute is the first one's say.
-        `check` raises where another holds the lock; an Until has images in random order."""
+        `check` raises where another holds the lock; `take`: what is found missing, in order."""
         first = next(iter(cells.values()))
         self.cells, self.cluster = cells, first.settings["cluster"]
         self.backlog = backlog
-        self.progress, self.check, self.stop = progress, check, stop
+        self.progress, self.check, self.stop, self.take = progress, check, stop, take
         self.run = RunDir(first.settings["out"], first.work.kind)
         tries, deadline = self.cluster["tries"], self.cluster["image_deadline_s"]
         self.schedule = Schedule(tries=tries, deadline_s=deadline)
@@ -124,7 +125,7 @@ class Driver:
         now = self._ticked = time.monotonic()
         self.check()
         self.schedule.more = not self.backlog.complete
-        for span in self.tries.without_suspects(self._found()):
+        for span in self.tries.without_suspects(self.take(self.backlog)):
             self.schedule.offer(span)
         leaving = self.health.check()
         if self._grace_ends is None and self.stop.reason is not None:
@@ -138,14 +139,6 @@ class Driver:
             if member.up and not member.calling:
                 self._call(member)
         self.progress(self.status())
-
-    def _found(self) -> list[Span]:
-        """What there is to do besides; in random order only once all of it is known."""
-        if not isinstance(self.stop, Until):
-            return self.backlog.take()
-        if not self.backlog.complete:
-            return []
-        return self.stop.ordered(self.backlog.take(), self.backlog.place)
 
     def _end_orderly(self, reason: str, now: float) -> None:
         grace = self.cluster["grace_s"]

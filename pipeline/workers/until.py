@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline import UsageError
@@ -13,6 +13,7 @@ from pipeline.statistics.deciding import Answers, Question, written
 from pipeline.statistics.decision import Decision, shuffled
 from pipeline.statistics.draws import unit
 from pipeline.work import Work
+from pipeline.workers.backlog import Backlog
 from pipeline.workers.lease import Cell
 from pipeline.workers.schedule import Image, Span
 from pipeline.workers.stop import Stop
@@ -57,16 +58,15 @@ class Until:
         """What asked for the end."""
         return "until=decided" if self.decided else self.stop.reason
 
-    def ordered(
-        self, spans: Sequence[Span], place: Callable[[Image], tuple[str, str]]
-    ) -> list[Span]:
-        """Every image alone, in random order."""
-        name = self.data.name
+    def take(self, backlog: Backlog) -> list[Span]:
+        """What there is to do, every image alone, in random order: once all of it is known."""
+        if not backlog.complete:
+            return []
 
         def key(image: Image) -> int:
-            return unit(self.seed, name, *place(image))
+            return unit(self.seed, self.data.name, *backlog.place(image))
 
-        images = sorted((image for span in spans for image in span.images()), key=key)
+        images = sorted((image for span in backlog.take() for image in span.images()), key=key)
         return [Span(shard, number, number + 1) for shard, number in images]
 
     def begin(self) -> None:

@@ -171,7 +171,8 @@ class Workshop:
             _say(f"{place.out}: {found.rows} of {found.rows} rows are there; nothing to compute")
             rows = counted(place, backlog, before)
             self.counted += rows[0]
-            return self._outcomes(cells, backlog, rows, None)
+            remarks = [until.end().text()] if until else []
+            return self._outcomes(cells, backlog, rows, None, remarks)
         if until is not None and until.look().verdict is not None:
             rows = counted(place, backlog, before)
             return self._outcomes(cells, backlog, rows, None, [until.end().text()])
@@ -218,8 +219,8 @@ class Workshop:
             self._stop_early()
             if until is not None:
                 until.begin()
-            check, stop = self._check(cells, backlog), until or self.stop
-            driver = Driver(cells, backlog, progress, check, stop)
+            ends = (until, until.take) if until is not None else (self.stop,)
+            driver = Driver(cells, backlog, progress, self._check(cells, backlog), *ends)
             self._driver, crew, self._crew = driver, self._crew, None
             driver.evaluate(crew, keep=self.keep)
             if self.keep and driver.finished:
