@@ -3,6 +3,7 @@
 import json
 
 import layouts
+import pytest
 from conftest import ROOT
 
 from jobs.evaluate import main as evaluate
@@ -29,25 +30,23 @@ LABELS = {
 """What the splits for testing hold."""
 
 
-def test_data_sets_differ_in_nothing_but_their_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", LABELS)
+def test_data_sets_differ_in_nothing_but_their_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of workers, whose folder is this one too
     monkeypatch.setenv("PIXEL_QUORUM_CACHE", str(tmp_path / "cache"))
-    layouts.cub(tmp_path / "raw/cub")
-    layouts.celeba(tmp_path / "raw/celeba")
-    layouts.pets(tmp_path / "raw/folder")
-    for name, labels in LABELS.items():
-        source = ["source=image_folder"] if name == "folder" else []
-        pack.job(pack.settings([f"dataset={name}", f"images=raw/{name}", *source]))
-        settings = evaluate.settings([f"dataset={name}", *SAME])
-        assert settings["dataset"]["shards"] == f"data/{name}"
-        workers.run("curves", settings)
-        rows = RunDir(f"runs/{name}", CURVES).read().to_pylist()
-        assert {(r["status"], r["error"]) for r in rows} == {("ok", None)}
-        assert {r["key"]: r["label"] for r in rows} == labels
-        assert {r["dataset"] for r in rows} == {name} and len(rows) == 3 * len(labels)
-        assert all(r["target"] == r["label"] for r in rows)
-    manifest = json.loads((tmp_path / "data/cub/manifest.json").read_text())
-    assert {r["shard"] for r in RunDir("runs/cub", CURVES).read().to_pylist()} == {
-        shard["name"] for shard in manifest["shards"] if shard["split"] == "test"
-    }
+    {"cub": layouts.cub, "celeba": layouts.celeba, "folder": layouts.pets}[name](tmp_path / "raw")
+    source = ["source=image_folder"] if name == "folder" else []
+    pack.job(pack.settings([f"dataset={name}", "images=raw", *source]))
+    settings = evaluate.settings([f"dataset={name}", *SAME])
+    assert settings["dataset"]["shards"] == f"data/{name}"
+    workers.run("curves", settings)
+    rows = RunDir(f"runs/{name}", CURVES).read().to_pylist()
+    assert {(r["status"], r["error"]) for r in rows} == {("ok", None)}
+    assert {r["key"]: r["label"] for r in rows} == LABELS[name]
+    assert {r["dataset"] for r in rows} == {name} and len(rows) == 3 * len(LABELS[name])
+    assert all(r["target"] == r["label"] for r in rows)
+    manifest = json.loads((tmp_path / f"data/{name}/manifest.json").read_text())
+    split = settings["dataset"]["split"] or ""
+    of_split = {shard["name"] for shard in manifest["shards"] if shard["split"] == split}
+    assert {r["shard"] for r in rows} == of_split
