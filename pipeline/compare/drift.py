@@ -4,7 +4,6 @@
 worse, null where a measure has no better and worse. docs/reevaluation.md explains every column.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -158,7 +157,7 @@ def _orders(
     here: _Columns, i: int, there: _Columns, j: int, n_players: int, top: float
 ) -> dict[str, Any]:
     found = likeness(here.order(i), there.order(j), n_players, top)
-    sets: Sequence[Any] = (here.flip_set(i), there.flip_set(j))
+    mine, theirs = here.flip_set(i), there.flip_set(j)
     return {
         "same_order": found.same,
         "same_picks": found.picks,
@@ -166,7 +165,7 @@ def _orders(
         "overlap": found.overlap,
         "spearman": found.spearman,
         "kendall": found.kendall,
-        "iou": None if any(one is None for one in sets) else iou(*sets),
+        "iou": None if mine is None or theirs is None else iou(mine, theirs),
     }
 
 

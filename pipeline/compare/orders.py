@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kendalltau
 
+Order = Sequence[int] | np.ndarray
+"""Players, the most important first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
@@ -28,7 +31,7 @@ class Likeness:
 SAME = Likeness(same=True, picks=1.0, parting=1.0, overlap=1.0, spearman=1.0, kendall=1.0)
 
 
-def likeness(one: Sequence[int], other: Sequence[int], n_players: int, top: float) -> Likeness:
+def likeness(one: Order, other: Order, n_players: int, top: float) -> Likeness:
     """Of two orders; `top`: the share of the players that `overlap` looks at, one at least."""
     a, b = np.asarray(one, dtype=np.int64), np.asarray(other, dtype=np.int64)
     if np.array_equal(a, b):
@@ -57,7 +60,7 @@ def places_of(order: np.ndarray, n_players: int) -> np.ndarray:
     return place_N
 
 
-def iou(one: Sequence[int], other: Sequence[int]) -> float:
+def iou(one: Order, other: Order) -> float:
     """Intersection over union of two sets of players; 1 of two empty ones."""
     if np.array_equal(one, other):
         return 1.0

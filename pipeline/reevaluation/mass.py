@@ -69,8 +69,8 @@ def with_mass(
                     side.share(image, print_, rows[i]["objective"])
                     for side, print_ in zip(sides, prints, strict=True)
                 )
-                known = here is not None and there is not None
-                inside[i], moved[i] = (here, there), there - here if known else None
+                known = None if here is None or there is None else there - here
+                inside[i], moved[i] = (here, there), known
         except (ValueError, OSError) as error:
             problems[str(error)] = problems.get(str(error), 0) + 1
             for i in changed:

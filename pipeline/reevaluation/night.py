@@ -110,7 +110,7 @@ class Night:
             name=f"re-evaluation against {self.baseline.name}",
             tests=str(len(words)),
             errors="0",
-            **said,
+            attrib=said,
         )
         for v in self.verdicts:
             case = ElementTree.SubElement(

@@ -51,13 +51,13 @@ def _of_method(
         "moved": floats(rows["moved"]),
     }
     for kind, values_n in values.items():
-        known_n = values_n[np.isfinite(values_n)]
-        if tolerance[kind] is None or (kind == "moved" and not len(known_n)):
+        known_n, limit = values_n[np.isfinite(values_n)], tolerance[kind]
+        if limit is None or (kind == "moved" and not len(known_n)):
             continue
         yield Quantity(
             kind=kind if kind != "auc" or measure.startswith("auc_") else measure,
             subject=subject,
-            tolerance=tolerance[kind],
+            tolerance=limit,
             values_n=known_n,
             two_sided=kind == "auc" and not directed,
             same=same,
