@@ -4,6 +4,8 @@ alpha = 1 - D_o / D_e, observed over expected disagreement of ratings of one uni
 Content Analysis). The ordinal metric is the interval metric of mid-ranks among all ratings.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
@@ -13,7 +15,7 @@ def kendall(one_m: np.ndarray, other_m: np.ndarray) -> float:
     tells nothing apart."""
     if len(one_m) < 2:
         return float("nan")
-    found: tuple[float, float] = stats.kendalltau(one_m, other_m)
+    found: Any = stats.kendalltau(one_m, other_m)
     return float(found[0])
 
 

@@ -8,6 +8,7 @@ its mean); Holm's step-down corrects for how many comparisons were made (Scand. 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -86,7 +87,7 @@ def _wilcoxon(difference_n: np.ndarray) -> float:
     """1 where nothing differs."""
     if not difference_n.any():
         return 1.0
-    found: tuple[float, float] = stats.wilcoxon(difference_n)
+    found: Any = stats.wilcoxon(difference_n)
     return float(found[1])
 
 

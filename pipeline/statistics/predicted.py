@@ -33,15 +33,17 @@ def predicted(
     """The mean of what is exact. `cheap_n`: of the same n images (at least 3), a random choice of
     all; `cheap_m`: of all the others."""
     n, m = len(exact_n), len(cheap_m)
-    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1))
-    spread = np.concatenate([cheap_n, cheap_m]).var(ddof=1)
-    tuned = 0.0
+    side, tuned = (1 + confidence) / 2, 0.0
+    spread = cheap_n.var(ddof=1)  # of the n alone, as the covariance: their errors cancel
     if m > 1 and spread > 0:
         covariance = float(np.cov(exact_n, cheap_n)[0, 1])
         tuned = covariance / (spread * (1 + n / m))
     rest_n = exact_n - tuned * cheap_n
     mean = float(rest_n.mean() + (tuned * cheap_m.mean() if tuned else 0.0))
-    variance = rest_n.var(ddof=1) / n + (tuned**2 * cheap_m.var(ddof=1) / m if tuned else 0.0)
+    lost = 2 if tuned else 1  # degrees of freedom: l is estimated, too
+    reach = float(stats.t.ppf(side, n - lost))
+    variance = rest_n.var(ddof=lost) / n + (tuned**2 * cheap_m.var(ddof=1) / m if tuned else 0.0)
+    reach_alone = float(stats.t.ppf(side, n - 1))
     alone, error = float(exact_n.mean()), float(exact_n.std(ddof=1) / np.sqrt(n))
     return Predicted(
         mean=mean,
@@ -51,6 +53,6 @@ def predicted(
         others=m,
         tuned=tuned,
         alone=alone,
-        alone_low=alone - reach * error,
-        alone_high=alone + reach * error,
+        alone_low=alone - reach_alone * error,
+        alone_high=alone + reach_alone * error,
     )

@@ -219,8 +219,8 @@ class Workshop:
             self._stop_early()
             if until is not None:
                 until.begin()
-            ends = (until, until.take) if until is not None else (self.stop,)
-            driver = Driver(cells, backlog, progress, self._check(cells, backlog), *ends)
+            stop, take = (until, until.take) if until is not None else (self.stop, Backlog.take)
+            driver = Driver(cells, backlog, progress, self._check(cells, backlog), stop, take)
             self._driver, crew, self._crew = driver, self._crew, None
             driver.evaluate(crew, keep=self.keep)
             if self.keep and driver.finished:

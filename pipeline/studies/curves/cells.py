@@ -1,7 +1,7 @@
 """What can be compared: methods that were judged alike, as a matrix of images and methods."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -118,7 +118,7 @@ def _cell(
         means = [np.nanmean(seed) if np.isfinite(seed).any() else np.nan for seed in seeds]
         spreads.append(float(np.std(means, ddof=1)) if len(means) > 1 else float("nan"))
     known = [m.label for m in members]
-    members = [m if known.count(m.label) == 1 else _apart(m) for m in members]
+    members = [m if known.count(m.label) == 1 else replace(m, label=m.name.title) for m in members]
     return Cell(
         labels=labels,
         members=members,
@@ -136,10 +136,6 @@ def _measured(judged: Judged, measure: str) -> str:
     if judged.quantity == "value" or measure.endswith("least_first"):
         return measure
     return judged.quantity
-
-
-def _apart(member: Member) -> Member:
-    return Member(**vars(member) | {"label": member.name.title})
 
 
 def _values(scan: Scan, judged: Judged, group: int, image_n: np.ndarray) -> np.ndarray:

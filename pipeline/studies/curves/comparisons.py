@@ -254,7 +254,7 @@ def _between(one: Cell, other: Cell) -> Row:
     for cell in (one, other):
         columns = [[m.label for m in cell.members].index(label) for label in labels]
         rows = np.searchsorted(cell.image_n, images)
-        found.append(cell.sign * cell.value_nM[np.ix_(rows, columns)])
+        found.append(cell.sign * cell.value_nM[rows][:, columns])
     there = len(labels) > 1 and len(images) > 0
     return {
         "of": "judgings",

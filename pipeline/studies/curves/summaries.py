@@ -81,7 +81,7 @@ class Told:
             "measure": measures[0].as_py() if len(measures) else OF_CURVE,
         }
         whole = tally is not None and tally.whole and key["objective"] == "insertion"
-        if whole:
+        if whole and tally is not None:
             missed = zip(HIGHEST, tally.missed.tolist(), strict=True)
             summary |= {name.replace("highest", "missed"): number for name, number in missed}
         names = [name for name in SCALARS if whole or name not in HIGHEST]
