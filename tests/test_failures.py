@@ -6,7 +6,7 @@ import pytest
 from synthetic import curve, made, seal
 
 from jobs import aggregate, evaluate
-from pipeline import RunError, tracking, workers
+from pipeline import RunError, workers
 from pipeline.engine import Counters
 
 
@@ -29,7 +29,6 @@ def outcome(**failures: int) -> SimpleNamespace:
 def finish(monkeypatch):
     def complete(done, max_failed=0.05):
         monkeypatch.setattr(workers, "run", lambda study, settings, accepted: done)
-        monkeypatch.setattr(tracking, "log_evaluation", lambda settings, outcome: None)
         tracked = {"mode": "disabled"}
         settings = {"out": "run", "max_failed": max_failed, "tracking": tracked}
         evaluate.complete("curves", settings)

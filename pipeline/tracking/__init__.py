@@ -94,7 +94,7 @@ class Evaluation:
 
     def tell(self, outcome: Outcome) -> None:
         """What it spent, and where its rows are; nothing where nothing was computed."""
-        if not outcome.computed:
+        if self._lost or not outcome.computed:
             return
         self._leave()
         numbers = {
@@ -154,30 +154,31 @@ def log_aggregation(settings: Mapping[str, Any], found: Sequence[Findings]) -> N
     """Each study's charts, table, photographs and numbers; results and report by reference. What
     was told already is not told again."""
     place, mode = Storage(settings["out"]), settings["tracking"]["mode"]
-    content = described.aggregation(settings, found)
 
-    def prepared() -> tuple[Record, dict[str, Any]]:
+    def prepared(content: str) -> tuple[Record, dict[str, Any]]:
         made = [record for record in records.read(place) if record.job == "evaluate"]
         config = described.evaluations(found) | {
-            "aggregate": {k: v for k, v in settings.items() if k != "tracking"},
+            "aggregate": described.said(settings),
             "evaluation_runs": [record.id for record in made],
         }
         live = [record for record in made if record.mode == mode == "online"]
         if len(live) == 1 and not live[0].content:
             return live[0], config
-        name = _safe(f"report-{described.name(settings['out'])}-{content[:8]}")
         uses = list(dict.fromkeys(record.artifact for record in made if record.artifact))
         own = {"id": content, "base": content, "job": "aggregate", "mode": mode}
-        return Record(**own, artifact=name, uses=uses), config
+        return Record(**own, artifact=report(content), uses=uses), config
+
+    def report(content: str) -> str:
+        return _safe(f"report-{described.name(settings['out'])}-{content[:8]}")
 
     def log(tracker: Tracker, record: Record) -> None:
         for one in found:
             tracker.findings(one, settings["tracking"]["samples"])
         files = [name for name in place.names() if name.endswith((".parquet", ".csv"))]
-        report = _safe(f"report-{described.name(settings['out'])}-{content[:8]}")
-        tracker.artifact(report, "report", ["report", "tables", *files], list(record.uses))
+        name = report(described.aggregation(settings, found))
+        tracker.artifact(name, "report", ["report", "tables", *files], list(record.uses))
 
-    _tracked(settings, "aggregate", content, prepared, log)
+    _tracked(settings, "aggregate", lambda: described.aggregation(settings, found), prepared, log)
 
 
 def log_cell(
@@ -220,27 +221,28 @@ def _short(
 ) -> None:
     """A run that is opened, told and closed."""
     record = Record(id=id, base=id, job=job, mode=settings["tracking"]["mode"])
-    _tracked(settings, job, id, lambda: (record, config), lambda tracker, _: log(tracker))
+    _tracked(settings, job, lambda: id, lambda _: (record, config), lambda told, _: log(told))
 
 
 def _tracked(
     settings: Mapping[str, Any],
     job: str,
-    content: str,
-    prepared: Callable[[], tuple[Record, dict[str, Any]]],
+    identify: Callable[[], str],
+    prepared: Callable[[str], tuple[Record, dict[str, Any]]],
     log: Callable[[Tracker, Record], None],
 ) -> None:
-    """Tell a tracker what has the id `content`, unless it knows."""
+    """Tell a tracker what `identify` names, unless it knows."""
     place, mode = Storage(settings["out"]), settings["tracking"]["mode"]
     if mode == "disabled":
         return
     tracker = None
     try:
+        content = identify()
         known = [r for r in records.read(place) if (r.content, r.mode) == (content, mode)]
         if known:
             logger.info("tracking: run %s holds this already", known[0].id)
             return
-        record, config = prepared()
+        record, config = prepared(content)
         tracker = _tracker(settings, job, record.id, config)
         log(tracker, record)
         tracker.close()

@@ -40,13 +40,13 @@ class Follower(threading.Thread):
 
     def _look(self) -> None:
         content = self._read()
-        if content != self._seen:
+        if content and content != self._seen:
             self._seen = content
             self._tell(json.loads(content))
 
     def _read(self) -> bytes:
         try:
             content: Any = self._place.fs.cat_file(self._place.path("progress.json"))
-        except OSError:
+        except Exception:  # not there yet, or a store that does not answer: look again
             return b""
         return content

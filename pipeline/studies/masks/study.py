@@ -50,6 +50,7 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
             )
             for group in good
         ],
+        aims={f"{group.name.title}/phi": "max" for group in good},
     )
 
 
