@@ -257,6 +257,7 @@ def test_groups_that_were_made_in_several_ways_become_several_parts(tmp_path):
         writer.stage([curve(key, made_of)], made(made_of))
     writer.seal()
     writer.stage([curve("d", "g")], made("g"))
+    assert recover(run, living=[writer.name]) == 0 and len(run.sealed()) == 2
     recover(run)  # as the next run would, had this one been killed here
     held = {}
     for part in run.sealed():

@@ -137,6 +137,7 @@ def trials(out: Path) -> list[dict]:
     return [{"state": t.state.name, "params": t.params, "value": t.value} for t in found]
 
 
+@pytest.mark.slow
 def test_a_search_resumes_after_a_kill_without_repeating_a_trial(shard, tmp_path):
     out = tmp_path / "run"
     asked = given(shard, out, "sweep=optuna", "sweep.trials=12", "players.grid=2")
@@ -161,5 +162,3 @@ def test_a_search_resumes_after_a_kill_without_repeating_a_trial(shard, tmp_path
     assert (done.stdout + done.stderr).count("starting Ray") <= 1
     assert set(identities(out).values()) == {1}
     assert "best of 12 trials" in done.stdout
-    again = job("evaluate", "-m", *asked)
-    assert "starting Ray" not in again.stdout + again.stderr and "best of 12" in again.stdout

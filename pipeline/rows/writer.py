@@ -16,7 +16,7 @@ import logging
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -134,12 +134,13 @@ def forget(run: RunDir, name: str) -> None:
             run.fs.rmdir(run.path(*folder))
 
 
-def recover(run: RunDir) -> int:
-    """Seal what earlier runs, which are over, have left; the number of their writers.
+def recover(run: RunDir, living: Collection[str] = ()) -> int:
+    """Seal what earlier runs, which are over, have left; the number of their writers, which are
+    all but the `living`.
 
     Writers that were fenced off before have come to nothing since and are forgotten.
     """
-    names = writers(run)
+    names = [name for name in writers(run) if name not in living]
     for name in names:
         _, claims = _listed(run, name)
         closed = bool(claims) and _read_claim(run, name, claims[-1]).get("closed")

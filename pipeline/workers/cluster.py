@@ -151,7 +151,7 @@ def _connect(cluster: Mapping[str, Any]) -> None:
             ray.init(address="local", include_dashboard=False, **options)
         else:
             ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a node that starts too slowly is told as a plain one
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
             f"cluster.address={address}: cannot start or join Ray ({reason}); check it, or "

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -76,14 +76,16 @@ def resumed(
     *,
     retry: bool,
     say: Callable[[str], None],
+    living: Collection[str] = (),
 ) -> tuple[Backlog, Stamps]:
     """Put an interrupted run in order, and look at what it left of what is selected now.
 
     `retry`: rows of these works that failed are dropped, to be computed anew. So are those of
     samples whose bytes have changed, which takes reading the shards that have another stamp.
+    `living`: writers of actors that are there already, and hold nothing.
     """
     rewrite.recover(run)
-    writer.recover(run)
+    writer.recover(run, living)
     stamps = Stamps(run)
     columns = columns_of(cells)
     wanted, orders = [c.row for c in columns], [c.order[0] for c in columns]

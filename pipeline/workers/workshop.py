@@ -157,8 +157,11 @@ class Workshop:
         until = until_of(place, list(cells.values()), self.stop)
         retry = first.settings["retry"] == "failed"
         works = {number: cell.work for number, cell in cells.items()}
+        living = self._crew.members if self._crew else ()
         with committing(place.out):
-            backlog, stamps = resumed(place, works, selections, retry=retry, say=_say)
+            backlog, stamps = resumed(
+                place, works, selections, retry=retry, say=_say, living=living
+            )
             before = set(place.sealed())
         scan = threading.Thread(target=backlog.scan, args=(stamps.see,), name="index", daemon=True)
         scan.start()
@@ -269,7 +272,7 @@ class Workshop:
                 counted=mine,
                 fingerprints=cell.work.fingerprints,
                 max_failed=cell.settings.get("max_failed", 1.0),
-                error=total.error if mine.there < mine.expected else None,
+                error=(total.error or _lost(mine)) if mine.there < mine.expected else None,
             )
         return found
 
@@ -286,6 +289,11 @@ class Workshop:
             raise RunError(
                 f"stopped by {self.stop.reason} before work began; run the same command again"
             )
+
+
+def _lost(rows: Rows) -> RunError:
+    lost = rows.expected - rows.there
+    return RunError(f"{lost} of {rows.expected} rows are not there; run the same command again")
 
 
 def _say(text: str) -> None:
