@@ -1,4 +1,5 @@
-"""Turn the rows of a run into summary.parquet, summary.csv, tables/, a W&B run and a report.
+"""Turn the rows of a run into summary.parquet, summary.csv, curves.parquet, tables/, a W&B run and
+a report.
 
 Methods are compared image by image: comparisons.parquet, standings.parquet and others beside. Of a
 sweep also sweep.parquet and sweep.csv, a row a cell, and maps over two swept options.

@@ -26,7 +26,7 @@ from pipeline.config.limits import at_least, between, inside, setting
 from pipeline.report import page
 from pipeline.rows import RunDir
 from pipeline.studies.curves.rows import CURVES
-from pipeline.studies.curves.tiles import order_tile
+from pipeline.studies.curves.shown import pictures
 
 FAILED = 3
 """Exit status where the two differ more than they may."""
@@ -85,7 +85,7 @@ def main(settings: dict[str, Any]) -> None:
         rows,
         found,
         names=("out", "against"),
-        draw=order_tile,
+        draw=pictures,
         gallery=settings["gallery"],
         plugins=settings["plugins"],
         notes=notes,

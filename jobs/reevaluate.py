@@ -36,7 +36,7 @@ from pipeline.reevaluation.baselines import Baseline
 from pipeline.rows import RunDir, Storage
 from pipeline.studies.curves.orders import located
 from pipeline.studies.curves.rows import CURVES
-from pipeline.studies.curves.tiles import order_tile
+from pipeline.studies.curves.shown import pictures
 
 EXIT = {"pass": 0, "regression": 3, "inconclusive": 0}
 UNDECIDED = 4
@@ -100,7 +100,7 @@ def main(settings: dict[str, Any]) -> None:
     base = baselines.found(settings["baselines"], settings["baseline"], CURVES, settings["where"])
     asked = wanted(settings, base)
     prints = complete("curves", located(asked)).fingerprints
-    night, new = judging.judged(settings, base, dict(prints), CURVES, order_tile)
+    night, new = judging.judged(settings, base, dict(prints), CURVES, pictures)
     if new:
         tracking.log_verdict(settings, night.record(), night.lines())
     print("\n".join([night.table().text(), *night.notes, *night.lines()]))

@@ -17,17 +17,21 @@ from jobs import (
     check,
     compact,
     compare,
+    decide,
     demo,
     evaluate,
     evidential,
     fig5,
+    figures,
     pack,
     plan,
     prototypes,
     reevaluate,
     select,
     setsum,
+    show,
     submit,
+    sync,
     undesirable,
     verify,
 )
@@ -42,8 +46,9 @@ from pipeline.studies.curves.rows import CURVES
 JOBS = [
     m.main
     for m in (
-        *(aggregate, check, compact, compare, demo, evaluate, evidential, fig5),
-        *(pack, plan, prototypes, reevaluate, select, setsum, submit, undesirable, verify),
+        *(aggregate, check, compact, compare, decide, demo, evaluate, evidential, fig5, figures),
+        *(pack, plan, prototypes, reevaluate, select, setsum, show, submit, sync),
+        *(undesirable, verify),
     )
 ]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
@@ -257,6 +262,7 @@ def test_the_wheel_holds_all_settings_and_templates(tmp_path):
     subprocess.run([sys.executable, "-c", code, "-q", "build", "-b", "b"], cwd=tmp_path, check=True)
     wanted = [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "pipeline").rglob("*.html")]
     wanted += (ROOT / "pipeline").rglob("*.j2")
+    wanted += [*ROOT.glob("pipeline/report/app/*"), *ROOT.glob("pipeline/report/assets/*")]
     assert len(wanted) > 60
     for path in wanted:
         assert (tmp_path / "b" / "lib" / path.relative_to(ROOT)).exists()

@@ -11,6 +11,7 @@ import torch
 from conftest import encode, job, write_tar
 from PIL import Image
 from scipy.ndimage import label as scipy_label
+from shown import held, images
 from synthetic import seal
 
 from jobs import aggregate, evaluate
@@ -474,6 +475,11 @@ def photograph(seed: int) -> bytes:
     return encode(Image.fromarray(view(160, 200, seed).pixels_HWC))
 
 
+def drawn(page: str) -> list[dict]:
+    """Everything over the photographs of a page."""
+    return [item for image in images(page) for view in image["views"] for item in view["items"]]
+
+
 def report(out) -> str:
     """The report of a run directory."""
     settings = aggregate.main.settings([f"out={out}", "tracking=disabled", "resamples=20"])
@@ -505,7 +511,8 @@ def test_a_run_on_label_maps_of_any_number_of_regions(tmp_path):
             rows[key, "random_0"]["status"] == "failed" and said in rows[key, "random_0"]["error"]
         )
     page = report(out)
-    assert "not drawn" not in page and page.count("data:image/jpeg") == 4 + 2 * (1 + 2 + 2)
+    assert "not drawn" not in page and page.count("data:image/webp") == 4
+    assert len(held(page, "regions")) == 2 and len(drawn(page)) == 2 * (1 + 2)
 
 
 def test_the_report_shows_players_cut_by_heat(tmp_path):
@@ -526,4 +533,5 @@ def test_the_report_shows_players_cut_by_heat(tmp_path):
     assert {row["players"] for row in rows} == {"groups10x25(prior=grad_cam)"}
     seal(out, (rows, provenance(settings, work)))
     page = report(out)
-    assert "not drawn" not in page and page.count("data:image/jpeg") == 2 * (1 + 2)
+    assert "not drawn" not in page and len(held(page, "regions")) == 2
+    assert [item["objective"] for item in drawn(page)] == ["insertion", "deletion"] * 2

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import encode, write_tar
 from PIL import Image
+from shown import index, views
 from synthetic import PREPROCESSING, curve, made, seal
 
 from pipeline import UsageError, studies
@@ -142,14 +143,14 @@ def test_a_sweep_keeps_its_names_everywhere(sweep):
     lines = re.findall(r"^moxi, .*?(?=  )", areas, re.MULTILINE)
     assert sorted(lines) == sorted(expected)
     section = found.section(1)
+    photographs = views(section)
     for title in expected:
-        assert f"<!-- {title} -->" in section.html, "legend"
+        assert any(curve.name.title == title for curve in section.curves), "legend"
         assert f"<td>{title}<td>" in section.html, "table"
-        assert f"<b>{title}, insertion</b>" in section.html, "tile"
+        assert any(i["title"] == title for view in photographs for i in view["items"]), "gallery"
         assert all(title in chart.lines for chart in found.charts)
         assert f"insertion/{title}/auc_probability_low" in found.numbers
-    assert section.html.count("<b>as resnet18 sees it</b>") == 1
-    assert section.html.count("<b>as vgg19 sees it</b>") == 1
+    assert sorted(view["model"] for view in photographs) == ["resnet18", "vgg19"]
     assert "<th>model<th>" in section.html and "players patch14" in section.html
     assert section.models == ["resnet18", "vgg19"] and section.datasets == ["toy"]
 
@@ -168,6 +169,7 @@ def test_no_two_groups_look_alike_and_a_method_keeps_its_colour():
     looks = figures.styles(groups)
     assert len({tuple(look.items()) for look in looks}) == 20
     assert len({look["color"] for look in looks[:10]}) == 1
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in figures.COLOURS)
 
 
 def test_a_label_that_changed_leaves_one_group(tmp_path):
@@ -181,8 +183,12 @@ def test_failures_and_missing_photographs_are_said(tmp_path):
     failed = lost | dict.fromkeys(("prediction", "target", "order", "fraction", "probability"))
     found = found_in(seal(tmp_path, ([curve("a", "f"), failed], made("f"))))
     assert "1 (+1 failed)" in found.table
-    html = found.section(5).html
-    assert "moxi: too &lt;dark&gt;" in html and html.count("photograph not shown") == 2
+    with open(page.write(found.run, [found.section(5)], confidence=0.95)) as file:
+        html = file.read()
+    assert "<code>toy/s.tar/b</code>, moxi: too &lt;dark&gt;" in html and "too <dark>" not in html
+    (good, lost) = index(html)
+    assert [len(entry["errors"]) for entry in (good, lost)] == [1, 2]
+    assert all("photograph not shown" in entry["errors"][-1] for entry in (good, lost))
 
 
 def test_a_group_without_results_is_a_line_without_numbers(tmp_path):
@@ -206,7 +212,7 @@ def test_images_of_two_data_sets_are_not_taken_for_one(tmp_path):
     rows = [curve("a", "f"), curve("a", "g", dataset="other")]
     run = seal(tmp_path, ([rows[0]], made("f")), ([rows[1]], made("g")))
     assert n_images(run.read()) == 2
-    assert found_in(run).section(9).html.count('<div class="exhibit">') == 2
+    assert len(list(found_in(run).section(9).exhibits)) == 2
 
 
 def test_every_folder_of_studies_is_found_and_nothing_there_is_an_error(tmp_path):

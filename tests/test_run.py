@@ -17,6 +17,7 @@ import timm
 import torch
 from conftest import ROOT, job, write_tar
 from PIL import Image
+from shown import images
 
 from pipeline.api import judge
 from pipeline.api.presets import preset
@@ -220,8 +221,14 @@ def test_aggregation_and_report(finished):
     assert len(summary) == 8
     assert (finished / "summary.csv").read_text().count("\n") == 9
     html = (finished / "report" / "index.html").read_text()
-    assert html.count("<svg") == 2
-    assert html.count("data:image/jpeg") == 8 * (1 + 8 + 3)  # two searches, one of them inserts
+    shown = images(html)
+    assert len(shown) == html.count("data:image/webp") == 8
+    items = [item for image in shown for view in image["views"] for item in view["items"]]
+    assert len(items) == 8 * 8 and all(item["fraction"] for item in items)
+    assert sum(item["values"] is not None for item in items) == 8 * 2  # two searches
+    assert sum(item["region"] is not None for item in items) == 8  # one of them inserts
+    curves = duckdb.sql(f"select distinct title from '{finished}/curves.parquet'").fetchall()
+    assert {title for (title,) in curves} >= {"moxi_insertion", "moxi_deletion", "gradcam"}
     assert "tiger cat" in html
     assert not re.search(r"(src|href)=.https?://", html)  # self-contained
     assert list(finished.glob("wandb/offline-run-*")), "no W&B run"

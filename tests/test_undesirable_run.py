@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pytest
 from conftest import job
+from shown import images
 
 from pipeline.rows import RunDir
 from pipeline.studies.masks.controls import CONTROLS
@@ -105,7 +106,8 @@ def test_the_report_shows_masks(finished, demo_shards):
     assert "f_ntc" in said and "undesirable_base" in said
     page = (finished / "report" / "index.html").read_text()
     assert "Undesirable pixels" in page and "Areas under the curves" not in page
-    assert page.count("<img") >= 2 * 4
+    items = [i for image in images(page) for view in image["views"] for i in view["items"]]
+    assert len(items) == 2 * 4 and all(item["blur"].startswith("data:image") for item in items)
     assert "probability" in page
     with open(finished / "undesirable.csv") as file:
         lines = list(csv.DictReader(file))

@@ -1,25 +1,40 @@
 """The images that drifted most, side by side: each run's photograph and its orders on it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
 from pipeline.compare.agreement import Agreement, table
 from pipeline.compare.drift import worst
-from pipeline.report import Name, Section
-from pipeline.report.gallery import Exhibit, Gallery, Photographs, Record, Tile
+from pipeline.report import Name, Section, coded
+from pipeline.report.gallery import Draw, Gallery
 from pipeline.report.text import rendered
 from pipeline.rows import RunDir, parts
 
 DRAWN = 3
 """Rows of an image that are drawn, the most drifted ones."""
-DrawOrder = Callable[[Record, np.ndarray, np.ndarray], Tile]
-"""A row's order over a photograph: the row, pixels (H, W, 3) in 0..1 and regions (H, W)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A picture, as a data URI, with words."""
+
+    picture: str
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One image: what both runs see, and what went wrong."""
+
+    title: str
+    tiles: Sequence[Tile]
+    errors: Sequence[str]
 
 
 def section(
@@ -28,12 +43,14 @@ def section(
     found: Sequence[Agreement],
     *,
     names: tuple[str, str],
-    draw: DrawOrder,
+    draw: Draw,
     gallery: int,
     plugins: Sequence[str],
     notes: Sequence[str] = (),
 ) -> Section:
-    """How far two runs agree, and so many images; `names`: what the runs are called."""
+    """How far two runs agree, and so many images; `names`: what the runs are called; `draw`: makes
+    of rows of an image the photograph and then each order over it, as `picture_HWC` with a `title`
+    and a `caption`."""
     lines = table(found)
     changed = worst(drift, len(drift))
     html = rendered(
@@ -58,9 +75,9 @@ def exhibits(
     runs: tuple[RunDir, RunDir],
     shown: Sequence[tuple[tuple[str, str], list[dict[str, Any]]]],
     names: tuple[str, str],
-    draw: DrawOrder,
+    draw: Draw,
     plugins: Sequence[str],
-) -> Iterator[Exhibit]:
+) -> Iterator[Compared]:
     """One for each image: what both runs see and predict, then orders in pairs."""
     pictures = [_Pictures(run, plugins, draw) for run in runs]
     for (shard, key), rows in shown:
@@ -78,20 +95,22 @@ def exhibits(
                 tiles += [photograph for photograph, _, _ in drawn if photograph is not None]
             tiles += [order for _, order, _ in drawn if order is not None]
             errors |= dict.fromkeys(error for _, _, found in drawn for error in found)
-        yield Exhibit(key=f"{key}: {_said(rows[0])}", tiles=tiles, errors=list(errors))
+        yield Compared(title=f"{key}: {_said(rows[0])}", tiles=tiles, errors=list(errors))
 
 
 class _Pictures:
     """One run's rows as pictures."""
 
-    def __init__(self, run: RunDir, plugins: Sequence[str], draw: DrawOrder):
+    def __init__(self, run: RunDir, plugins: Sequence[str], draw: Draw):
         self.run, self._draw = run, draw
         self._plugins = plugins
         self._gallery: Gallery | None = None
         self._names: dict[str, Name] = {}
 
-    def exhibit(self, shard: str, key: str, fingerprint: str, objective: str) -> Exhibit:
-        """The photograph and one order over it."""
+    def tiles(
+        self, shard: str, key: str, fingerprint: str, objective: str
+    ) -> tuple[list[Tile], Sequence[str]]:
+        """The photograph and one order over it, and what went wrong."""
         where = {"shard": shard, "key": key, "fingerprint": fingerprint, "objective": objective}
         fs = self.run.fs
         tables = self.run.look(lambda path: (path, parts.read(fs, path, where=where)))
@@ -101,21 +120,25 @@ class _Pictures:
         self._names[fingerprint] = Name(method=row["method"], variant="", model=model)
         if self._gallery is None:
             self._gallery = Gallery(self.run, self._names, self._plugins)
-        (found,) = self._gallery.exhibits(rows, 1, self._drawn)
-        return found
-
-    def _drawn(self, records: list[Record], photographs: Photographs) -> list[Tile]:
-        pixels_HWC = photographs.pixels_HWC
-        return [self._draw(one, pixels_HWC, photographs.regions(one)) for one in records]
+        found = self._gallery.exhibit([row], self._draw)
+        items = [item for view in found.views for item in view.items]
+        return [
+            Tile(
+                picture=coded.photograph(item["picture_HWC"]),
+                title=item["title"],
+                caption=item["caption"],
+            )
+            for item in items
+        ], found.errors
 
 
 def _drawn(
     pictures: _Pictures, name: str, place: tuple[str, str, str, str]
 ) -> tuple[Tile | None, Tile | None, list[str]]:
     """Photograph and order of one side, and what went wrong."""
-    found = pictures.exhibit(*place)
-    named = [replace(tile, title=f"{name}: {tile.title}") for tile in found.tiles]
-    return (*[*named, None, None][:2], found.errors)  # type: ignore[return-value]
+    tiles, errors = pictures.tiles(*place)
+    named = [replace(tile, title=f"{name}: {tile.title}") for tile in tiles]
+    return (*[*named, None, None][:2], list(errors))  # type: ignore[return-value]
 
 
 def _said(row: Mapping[str, Any]) -> str:

@@ -6,14 +6,22 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report import Name
 from pipeline.statistics import Band
 
-COLOURS = matplotlib.colormaps["tab10"].colors + matplotlib.colormaps["Dark2"].colors
+COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5539"),
+    *("#4b4b4b", "#8f6fc2", "#a3a500"),
+)
+"""Okabe and Ito's, told apart by the colour-blind, and a few more."""
+HEAT = "viridis"
+"""Perceptually even, and told apart by the colour-blind."""
+SIGNED = "RdBu_r"
+"""Of -1 (blue) to 0 (white) to 1 (red)."""
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("", "o", "s", "^", "D", "v", "P", "X")
 WIDTH = 9.5
@@ -68,20 +76,17 @@ def legend(figure: Figure, panel: Axes) -> None:
     )
 
 
-def svg(figure: Figure, salt: str) -> Markup:
-    """Inline SVG, the same for the same figure; `salt` tells its ids from other figures'."""
+def svg(figure: Figure, salt: str, title: str) -> Markup:
+    """Inline SVG, the same for the same figure; `salt` tells its ids from other figures', `title`
+    is read to those who do not see it."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])
+    named = f'<svg role="img" aria-label="{escape(title)}" '
+    return Markup(named + text[text.index("<svg") + 5 :])
 
 
 def heat(values: np.ndarray) -> np.ndarray:
     """Colours of 0 to 1, values (...) to (..., 3)."""
-    return matplotlib.colormaps["turbo"](values)[..., :3]
-
-
-def signed(values: np.ndarray) -> np.ndarray:
-    """Colours of -1 (blue) to 0 (white) to 1 (red), values (...) to (..., 3)."""
-    return matplotlib.colormaps["RdBu_r"](0.5 + values / 2)[..., :3]
+    return matplotlib.colormaps[HEAT](values)[..., :3]

@@ -1,54 +1,34 @@
-"""The gallery: photographs found again as models saw them, and tiles drawn over them."""
+"""The gallery: photographs found again as models saw them, and what is drawn over them."""
 
-import base64
-import io
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from PIL import Image
 
 from pipeline import UsageError
 from pipeline.components import component
 from pipeline.data import SampleRef
 from pipeline.data.images import decode
 from pipeline.models import transform
-from pipeline.players import View
+from pipeline.players import View as Seen
 from pipeline.players.png import unpacked
-from pipeline.report import Name
+from pipeline.report import Exhibit, Name, View, coded
 from pipeline.rows import RunDir
 
 Record = dict[str, Any]
 """A row; `title` and `model` are those of its group's name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tile:
-    """One picture of the gallery, as a data URI, with its caption."""
-
-    picture: str
-    title: str
-    caption: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exhibit:
-    """One image: the photograph, a tile for each of its rows, and what went wrong."""
-
-    key: str
-    tiles: list[Tile]
-    errors: list[str]
+CLASSES = {"predicted": "prediction", "target": "target", "label": "label"}
+"""What a view says of classes, by the column that holds it."""
 
 
 class Photographs:
     """Images of a data set as one model saw them, found again through what the rows' files say.
 
-    `made`: provenance by fingerprint, whose classes are ours or of `plugins`. `view` and
-    `pixels_HWC`, in 0..1, are those of the image last read; `trouble` says why there are none.
+    `made`: provenance by fingerprint, whose classes are ours or of `plugins`. `view`, `pixels_HWC`,
+    in 0..1, and `maps`, regions by name, are those of the image last read; `trouble` says why
+    there are none.
     """
 
     def __init__(
@@ -80,8 +60,9 @@ class Photographs:
         self._ref = self._refs[shard, key]
         sample = self.data.read(self._ref, members)
         image_CHW = self.transform(decode(sample.encoded, exif=self.data.exif))
-        self.view = View(image_CHW, self.preprocessing, sample)
+        self.view = Seen(image_CHW, self.preprocessing, sample)
         self.pixels_HWC = self.view.pixels_HWC / 255
+        self.maps = dict[str, str]()
 
     def regions(self, record: Record) -> np.ndarray:
         """Which player each pixel belongs to, (H, W), as the rows' games were cut.
@@ -96,8 +77,15 @@ class Photographs:
         view, members = self.view, getattr(players, "members", ())
         if members:
             sample = self.data.read(self._ref, members)
-            view = View(view.image_CHW, self.preprocessing, sample)
+            view = Seen(view.image_CHW, self.preprocessing, sample)
         return players(view).numpy()
+
+    def map_of(self, regions_HW: np.ndarray) -> str:
+        """The name under which the page keeps these regions, once."""
+        name = hashlib.sha256(regions_HW.astype("<i8").tobytes()).hexdigest()[:12]
+        if name not in self.maps:
+            self.maps[name] = coded.regions(regions_HW)
+        return name
 
     def method(self, record: Record) -> Any:
         """The method that made the row, which a later run may have called otherwise."""
@@ -111,11 +99,10 @@ class Photographs:
             return f"class {index}"
         return f"{self._names[index]} ({index})"
 
-    def said(self, record: Record) -> str:
-        """Prediction, class explained and label, as far as they are known."""
-        words = {"predicted": "prediction", "explained": "target", "label": "label"}
-        known = [(word, record[c]) for word, c in words.items() if record[c] is not None]
-        return ", ".join(f"{word} {self.class_name(index)}" for word, index in known)
+    def classes(self, record: Record) -> dict[str, str]:
+        """Names of the prediction, the class explained and the label, as far as they are known."""
+        known = {word: record[column] for word, column in CLASSES.items()}
+        return {word: self.class_name(i) for word, i in known.items() if i is not None}
 
     def _part(self, node: Mapping[str, Any]) -> Any:
         """A component that provenance names, built once."""
@@ -125,41 +112,36 @@ class Photographs:
         return self._parts[text]
 
 
-Draw = Callable[[list[Record], Photographs], Iterable[Tile]]
+Draw = Callable[[list[Record], Photographs], Iterable[Mapping[str, Any]]]
 
 
 class Gallery:
     """A run's photographs, opened once for each data set and way to prepare it."""
 
     def __init__(self, run: RunDir, names: Mapping[str, Name], plugins: Sequence[str]):
-        self._names, self._plugins = names, plugins
+        self._run, self._names, self._plugins = run, names, plugins
         self._made = {p: entry for entry in run.metadata() for p in entry["fingerprints"].values()}
         self._opened: dict[str, Photographs] = {}
 
-    def exhibits(self, rows: pa.Table, limit: int, draw: Draw) -> Iterable[Exhibit]:
-        """The first images of the rows, with the pictures that `draw` makes of them."""
-        columns = ["dataset", "shard", "key"]
-        places = rows.select(columns).group_by(columns).aggregate([]).to_pylist()
-        for place in sorted(places, key=lambda place: tuple(place.values()))[:limit]:
-            mine = rows
-            for column, value in place.items():
-                mine = mine.filter(pc.equal(mine[column], value))
-            yield self._exhibit([self._named(row) for row in mine.to_pylist()], draw)
+    def exhibits(self, images: Iterable[Sequence[Record]], draw: Draw) -> Iterator[Exhibit]:
+        """Images, by their rows, with what `draw` makes of these."""
+        for rows in images:
+            yield self.exhibit(rows, draw)
 
     def _named(self, row: Record) -> Record:
         name = self._names[row["fingerprint"]]
         return row | {"title": name.title, "model": name.model}
 
-    def _exhibit(self, records: list[Record], draw: Draw) -> Exhibit:
+    def exhibit(self, rows: Sequence[Record], draw: Draw) -> Exhibit:
         """What models see differently, or explain for different classes, is shown apart."""
+        records = [self._named(row) for row in rows]
         good = [r for r in records if r["status"] == "ok"]
-        tiles = []
         errors = sorted({f"{r['title']}: {r['error']}" for r in records if r["status"] != "ok"})
+        shown, maps = list[View](), dict[str, str]()
         views: dict[Any, list[Record]] = {}
         for record in good or records[:1]:
             view = (self._place(record), record["model"], record["prediction"], record["target"])
             views.setdefault(view, []).append(record)
-        several = len({view[:2] for view in views}) > 1
         for (place, model, *_), mine in views.items():
             photographs = self._open(place, mine[0])
             try:
@@ -167,16 +149,25 @@ class Gallery:
             except (ValueError, OSError) as error:
                 errors.append(f"photograph not shown: {error}")
                 continue
-            title = f"as {model} sees it" if several else "as the model sees it"
-            picture = data_uri(photographs.pixels_HWC)
-            tiles.append(Tile(picture=picture, title=title, caption=photographs.said(mine[0])))
+            items = list[Mapping[str, Any]]()
             try:
-                tiles += draw([r for r in mine if r["status"] == "ok"], photographs)
+                items += draw([r for r in mine if r["status"] == "ok"], photographs)
             except UsageError:
                 raise
             except (ValueError, OSError) as error:
                 errors.append(f"not drawn: {error}")
-        return Exhibit(key=records[0]["key"], tiles=tiles, errors=errors)
+            maps |= photographs.maps
+            shown.append(
+                View(
+                    model=model,
+                    photo=coded.photograph(photographs.pixels_HWC),
+                    classes=photographs.classes(mine[0]),
+                    mistaken=mine[0]["target"] != mine[0]["prediction"],
+                    items=items,
+                )
+            )
+        where = {name: records[0][name] for name in ("dataset", "shard", "key")}
+        return Exhibit(**where, views=shown, errors=errors, regions=maps)
 
     def _place(self, record: Record) -> str:
         made = self._made[record["fingerprint"]]
@@ -186,11 +177,3 @@ class Gallery:
         if place not in self._opened:
             self._opened[place] = Photographs(record["fingerprint"], self._made, self._plugins)
         return self._opened[place]
-
-
-def data_uri(pixels_HWC: np.ndarray) -> str:
-    """A picture (H, W, 3) in 0..1 that a page can hold."""
-    buffer = io.BytesIO()
-    picture = Image.fromarray((pixels_HWC * 255).clip(0, 255).astype(np.uint8))
-    picture.save(buffer, format="JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,50 +1,66 @@
-"""The report's section on curves: means with intervals, tables, photographs."""
+"""The report's section on curves: the verdict, means with intervals, tables, photographs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from markupsafe import Markup
-
-from pipeline.report import Section, figures
-from pipeline.report.gallery import Gallery
+from pipeline.report import Section
+from pipeline.report.gallery import Gallery, Record
 from pipeline.report.text import rendered
 from pipeline.rows import RunDir
+from pipeline.statistics.scan import IMAGE
+from pipeline.studies.curves.drawn import curves
 from pipeline.studies.curves.statistics import Aggregate
 from pipeline.studies.curves.summaries import Group
 from pipeline.studies.curves.tables import areas, confidence, sources
-from pipeline.studies.curves.tiles import tiles
+from pipeline.studies.curves.tiles import items
+from pipeline.studies.curves.verdict import Verdict, verdicts
 from pipeline.studies.names import HEADS
 
 OBJECTIVES = {"insertion": "inserted", "deletion": "deleted"}
 QUANTITIES = {"probability": "probability of the target", "top1": "target is top-1"}
+AREA = "AUC probability"
+"""Head of the column in which the best is bold."""
 
 
-def section(run: RunDir, found: Aggregate, plugins: Sequence[str], gallery: int) -> Section:
-    """Curves, areas and so many photographs; `plugins` as of settings."""
+def section(run: RunDir, found: Aggregate, settings: Mapping[str, Any], gallery: int) -> Section:
+    """Verdict, curves, areas and so many photographs, given jobs.aggregate's settings."""
     groups = found.groups
     summaries = [group.summary for group in groups]
     fixed = [c for c in HEADS if len({s.get(c) for s in summaries}) == 1 and summaries[0].get(c)]
-    shown = found.scan.whole(found.scan.first(gallery))
-    pictures = Gallery(run, found.names, plugins)
+    pictures = Gallery(run, found.names, settings.get("plugins", ()))
+    said = verdicts(found.scan, found.names, summaries, settings)
     html = rendered(
         Path(__file__).with_name("section.html"),
         images=found.scan.n_images,
         subset=summaries[0]["subset"],
         accuracy=_accuracy(groups),
         fixed=[f"{HEADS[column]} {summaries[0][column]}" for column in fixed],
-        figures=[_curves(groups, objective) for objective in OBJECTIVES],
+        verdicts=said,
+        area=AREA,
         areas=areas(summaries),
+        marks=_marks(summaries, said),
         confidence=confidence(found),
         papers=found.papers,
         published=sources(summaries),
-        exhibits=list(pictures.exhibits(shown, gallery, tiles)),
     )
     return Section(
         html=html,
         models=list(dict.fromkeys(group.name.model for group in groups)),
         datasets=list(dict.fromkeys(str(summary["dataset"]) for summary in summaries)),
+        run=run,
+        curves=curves(found),
+        exhibits=pictures.exhibits(_images(found, gallery), items),
     )
+
+
+def _images(found: Aggregate, limit: int) -> Iterator[list[Record]]:
+    """Rows of each of the first images."""
+    rows = found.scan.whole(found.scan.first(limit)).drop_columns(["heat"]).to_pylist()
+    for _, mine in groupby(rows, key=lambda row: [row[column] for column in IMAGE]):
+        yield list(mine)
 
 
 def _accuracy(groups: list[Group]) -> list[str]:
@@ -58,17 +74,7 @@ def _accuracy(groups: list[Group]) -> list[str]:
     return [f"{where}{100 * accuracy:.1f} %" for where, accuracy in found.items()]
 
 
-def _curves(groups: list[Group], objective: str) -> Markup:
-    """Inline SVG of the mean curves of one objective."""
-    titles = [f"{objective}: {said}" for said in QUANTITIES.values()]
-    figure, panels = figures.panels(titles, share=True)
-    looks = figures.styles([group.name for group in groups])
-    for panel, quantity in zip(panels, QUANTITIES, strict=True):
-        for group, look in zip(groups, looks, strict=True):
-            if group.summary["objective"] == objective and group.summary["n"]:
-                band = group.curves[quantity]
-                figures.band(panel, group.fraction_G, band, look, group.name.title)
-        panel.set(xlabel=f"fraction of pixels {OBJECTIVES[objective]}")
-        panel.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    figures.legend(figure, panels[0])
-    return figures.svg(figure, objective)
+def _marks(summaries: list[dict[str, Any]], said: list[Verdict]) -> list[str]:
+    """For each line of the areas "best", "tie" or nothing."""
+    marks = {(v.objective, f): mark for v in said for f, mark in v.marks.items()}
+    return [marks.get((s["objective"], s["fingerprint"]), "") for s in summaries]

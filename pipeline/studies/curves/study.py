@@ -30,7 +30,7 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
         summary=[group.summary for group in found.groups],
         table=text(found),
         tables=every(found),
-        section=partial(section, run, found, settings.get("plugins", ())),
+        section=partial(section, run, found, settings),
         samples=partial(samples, run, found.names, settings.get("plugins", ())),
         charts=charts(found),
         numbers={
@@ -72,11 +72,15 @@ def files(found: Aggregate) -> dict[str, pa.Table | None]:
 
 
 def curves_table(found: Aggregate) -> pa.Table:
-    """A row for each group (those of pooled seeds too), subset, quantity and fraction."""
+    """A row for each group (those of pooled seeds too), subset, quantity and fraction; `seeds`: how
+    many of one control, 1 for each of them."""
     tables = []
+    pooled = {fingerprint for seeds in found.pools for fingerprint in seeds}
     for group in [*found.groups, *(group for pool in found.pools.values() for group in pool)]:
         summary = group.summary
         labels = {name: summary.get(name) for name in (*TOLD, "seeds")}
+        if labels["seeds"] is None and summary["fingerprint"] in pooled:
+            labels["seeds"] = 1
         subsets = {summary["subset"]: group.curves, **group.subsets}
         for subset, curves in subsets.items():
             for quantity, band in curves.items():

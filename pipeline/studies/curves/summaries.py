@@ -33,7 +33,8 @@ class Group:
     """Statistics of one fingerprint and objective, or of the seeds of one control together.
 
     `summary` is its row of summary.parquet; `curves` holds the mean of each of CURVES, `subsets`
-    the same of the images that the model gets right (`correct`) and wrong, where labels are known.
+    the same of the images that the model gets right (`correct`) and wrong, where labels are known,
+    `counts` how many these are.
     """
 
     summary: dict[str, Any]
@@ -41,6 +42,7 @@ class Group:
     fraction_G: np.ndarray
     curves: Mapping[str, Band]
     subsets: Mapping[str, Mapping[str, Band]] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Told:
@@ -124,10 +126,19 @@ class Told:
             for part in (1, 0)
             if (curves := self._curves(groups, tallies, [part])) is not None
         }
+        counts = {
+            PARTS[part]: len(np.unique(self.scan.image_N[self.rows(groups, [part])]))
+            for part in (1, 0)
+        }
         nothing = {name: Band.nothing(len(self.grid_G)) for name in CURVES}
         curves = self._curves(groups, tallies) or nothing
         return Group(
-            summary=summary, name=name, fraction_G=self.grid_G, curves=curves, subsets=subsets
+            summary=summary,
+            name=name,
+            fraction_G=self.grid_G,
+            curves=curves,
+            subsets=subsets,
+            counts=counts,
         )
 
     def _curves(

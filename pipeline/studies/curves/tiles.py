@@ -1,51 +1,58 @@
-"""The gallery's pictures of one image's rows: orders, maps and regions over the photograph."""
+"""What the gallery draws of one image's rows: orders to replay, maps and regions of players."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline import UsageError
 from pipeline.maps import assigned_values, both_ways
-from pipeline.report import figures
-from pipeline.report.gallery import Photographs, Record, Tile, data_uri
+from pipeline.report import coded
+from pipeline.report.gallery import Photographs, Record
 
-HALF, DARK = 0.5, 0.3
-"""Brightness outside of a searched region, and of what hides a mistake's true class."""
-RED = (0.9, 0.05, 0.05)
+CODES = {
+    "fraction": coded.unit,
+    "probability": coded.unit,
+    "log_odds": coded.log_odds,
+    "top1": coded.bits,
+}
+"""Columns of a curve and how the page holds them."""
 
 
-def tiles(records: Sequence[Record], photographs: Photographs) -> Iterable[Tile]:
-    """An order over the photograph for each row, and a matrix where it has pairs; beside the orders
-    of searches, once each, their values and the region that they found, by the curves of the
-    masking that they searched under, where it judges them."""
+def items(records: Sequence[Record], photographs: Photographs) -> Iterable[Mapping[str, Any]]:
+    """An order with its curve for each row; beside the orders of searches, once each, their values
+    and the region that they found, by the curves of the masking that they searched under, where
+    it judges them."""
     mapped = set()
-    for row in sorted(records, key=_place):
-        regions_HW, pixels_HWC = photographs.regions(row), photographs.pixels_HWC
-        order = order_tile(row, pixels_HWC, regions_HW)
-        yield order
-        if row["pairs"] is not None:
-            largest = max(map(abs, row["pairs"])) or 1.0
-            matrix = data_uri(interaction_matrix(row["pairs"], row["n_players"], largest))
-            caption = f"interactions of all pairs, blue -{largest:.2g} to red {largest:.2g}"
-            yield Tile(picture=matrix, title=order.title, caption=caption)
+    for row in in_order(records):
+        regions_HW = photographs.regions(row)
+        more: dict[str, Any] = {"values": None, "region": None}
         if _order(row) not in mapped and _searched(row, photographs):
             mapped.add(_order(row))
             judged = [r for r in records if r["fingerprint"] == row["fingerprint"]]
             alike = {r["objective"]: r for r in judged if r["order"] == row["order"]}
-            picture = data_uri(overlay(pixels_HWC, values(alike)[regions_HW]))
-            caption = "colder by what each pick changes" + (", both ways" if len(alike) > 1 else "")
-            yield Tile(picture=picture, title=f"{row['title']}, values", caption=caption)
+            more["values"] = coded.shares(values(alike))
+            more["both"] = len(alike) > 1
             if row["objective"] == "insertion":
-                yield _region(row, photographs, regions_HW)
+                more["region"] = region(row, photographs)
+        yield _item(row) | {"regions": photographs.map_of(regions_HW)} | more
 
 
-def order_tile(row: Record, pixels_HWC: np.ndarray, regions_HW: np.ndarray) -> Tile:
-    """A row's order over the photograph, up to its flip."""
-    picture = data_uri(overlay(pixels_HWC, _heat_of(row)[regions_HW]))
-    title = f"{row['title']}, {row['objective']}"
-    return Tile(picture=picture, title=title, caption=_caption(row))
+def _item(row: Record) -> dict[str, Any]:
+    """A row as the scripts read it; a curve that takes no step a player is not replayed."""
+    replayed = _along_the_order(row) and "phase_a" not in _details(row)
+    curve = {column: row[column] for column in CODES if replayed and row[column] is not None}
+    return {
+        **{name: row[name] for name in ("title", "method", "objective")},
+        **{"n": row["n_players"], "caption": caption(row)},
+        "area": row["auc_probability"] if row["measure"] in (None, "auc_probability") else None,
+        "flip": row["flip"] if _along_the_order(row) else None,
+        "order": coded.whole(row["order"]),
+        "heat": coded.shares(heat_of(row)),
+        "pairs": None if row["pairs"] is None else _pairs(row["pairs"]),
+        **{column: CODES[column](values) for column, values in curve.items()},
+    }
 
 
 def heat(order: list[int], flip: int | None, n_players: int) -> np.ndarray:
@@ -82,37 +89,12 @@ def best_prefix(row: Record, *, top1: bool = False) -> int:
     return int(np.where(fit_G, probability_G, -1).argmax()) + 1 if fit_G.any() else 0
 
 
-def overlay(pixels_HWC: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
-    """Hot regions coloured by their heat over a dimmed grey photograph; all in 0..1."""
-    grey_HWC = np.repeat(pixels_HWC.mean(2, keepdims=True), 3, 2) * 0.55
-    colour_HWC = figures.heat(0.1 + 0.85 * heat_HW)
-    return np.where((heat_HW > 0)[..., None], 0.55 * pixels_HWC + 0.45 * colour_HWC, grey_HWC)
-
-
-def outlined(pixels_HWC: np.ndarray, inside_HW: np.ndarray, outside: float) -> np.ndarray:
-    """A region with a red contour, the rest at a brightness of `outside`; all in 0..1."""
-    edge_HW = np.zeros_like(inside_HW)
-    down, right = np.diff(inside_HW, axis=0), np.diff(inside_HW, axis=1)
-    edge_HW[:-1] |= down
-    edge_HW[1:] |= down
-    edge_HW[:, :-1] |= right
-    edge_HW[:, 1:] |= right
-    shown_HWC = np.where(inside_HW[..., None], pixels_HWC, outside * pixels_HWC)
-    return np.where(edge_HW[..., None], RED, shown_HWC)
-
-
-def interaction_matrix(pairs: list[float], n_players: int, largest: float) -> np.ndarray:
-    """Symmetric matrix of pair interactions, `pairs` in the order of `torch.triu_indices`, as a
-    picture of at least 176 pixels; -largest is blue, 0 white, largest red."""
-    matrix_NN = np.zeros((n_players, n_players))
-    one, other = np.triu_indices(n_players, 1)
-    matrix_NN[one, other] = matrix_NN[other, one] = pairs
-    scale = -(-176 // n_players)
-    return figures.signed(matrix_NN / largest).repeat(scale, 0).repeat(scale, 1)
+def in_order(records: Sequence[Record]) -> list[Record]:
+    """Insertion first, and first what is judged as it was searched."""
+    return sorted(records, key=_place)
 
 
 def _place(row: Record) -> tuple[Any, ...]:
-    """Insertion first, and first what is judged as it was searched."""
     return row["objective"] != "insertion", row["curve_masking"] != row["masking"], row["title"]
 
 
@@ -140,15 +122,13 @@ def _searched(row: Record, photographs: Photographs) -> bool:
         return False
 
 
-def _region(row: Record, photographs: Photographs, regions_HW: np.ndarray) -> Tile:
+def region(row: Record, photographs: Photographs) -> dict[str, Any]:
     """What makes a mistake its target with the rest dark; where nothing does, and where there is no
-    mistake, the region at the top of the curve."""
+    mistake, the region at the top of the curve: the first `k` players, all of them where `k` is
+    beyond the order; `cured` says which of the two, `caption` how far it goes."""
     mistaken = row["target"] != row["prediction"]
     cured = best_prefix(row, top1=True) if mistaken else 0
     k = cured or best_prefix(row)
-    inside_HW = np.ones_like(regions_HW, dtype=bool)
-    if k <= len(row["order"]):  # a search that stopped early is closed by the whole image
-        inside_HW = np.isin(regions_HW, row["order"][:k])
     share, probability = 100 * row["fraction"][k], row["probability"][k]
     if cured:
         name = photographs.class_name(row["target"])
@@ -156,16 +136,20 @@ def _region(row: Record, photographs: Photographs, regions_HW: np.ndarray) -> Ti
     else:
         caption = f"{share:.0f} % of the pixels" + (", never the prediction" if mistaken else "")
     caption += f": probability {probability:.3f}, {row['probability'][-1]:.3f} with all"
-    picture = data_uri(outlined(photographs.pixels_HWC, inside_HW, DARK if cured else HALF))
-    title = f"{row['title']}, {'dark regions' if cured else 'searched region'}"
-    return Tile(picture=picture, title=title, caption=caption)
+    return {"k": k, "cured": bool(cured), "caption": caption}
+
+
+def _pairs(pairs: Sequence[float]) -> dict[str, Any]:
+    """Interactions of all pairs in the order of `torch.triu_indices`, in units of the largest."""
+    largest = max(map(abs, pairs)) or 1.0
+    return {"largest": largest, "halves": coded.shares(0.5 + np.asarray(pairs) / largest / 2)}
 
 
 def _details(row: Record) -> dict[str, Any]:
     return json.loads(row["details"]) if row["details"] else {}
 
 
-def _heat_of(row: Record) -> np.ndarray:
+def heat_of(row: Record) -> np.ndarray:
     """Heat up to the flip; of a class-targeted order, what phase B hid."""
     details = _details(row)
     if "phase_a" not in details:
@@ -174,7 +158,8 @@ def _heat_of(row: Record) -> np.ndarray:
     return heat(row["order"][details["phase_a"] :], None, row["n_players"])
 
 
-def _caption(row: Record) -> str:
+def caption(row: Record) -> str:
+    """How far an order goes, in a line."""
     details = _details(row)
     if "phase_a" in details:
         hidden = f"{details['phase_a']} hidden in phase A"

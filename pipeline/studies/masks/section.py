@@ -1,15 +1,17 @@
 """The report's section on undesirable pixels: phi against controls, masks over photographs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from markupsafe import Markup
+from torch.nn.functional import adaptive_avg_pool2d
 
-from pipeline.report import Section, figures
-from pipeline.report.gallery import Gallery, Photographs, Record, Tile, data_uri
+from pipeline.report import Section, coded, figures
+from pipeline.report.gallery import Gallery, Photographs, Record
+from pipeline.report.images import first
 from pipeline.report.tables import Table
 from pipeline.report.text import counted, interval, rendered
 from pipeline.rows import RunDir
@@ -41,27 +43,35 @@ CHANGES: Columns = {
 LIKENESS: Columns = {"IoU of trials": ("iou", ".2f"), "correlation": ("pearson", ".2f")}
 
 
-def section(run: RunDir, found: MaskAggregate, plugins: Sequence[str], gallery: int) -> Section:
-    """Tables, a figure and so many photographs; `plugins` as of settings."""
+CELLS = 56
+"""Of a mask that the page draws, a side: masks are smooth."""
+
+
+def section(
+    run: RunDir, found: MaskAggregate, settings: Mapping[str, Any], gallery: int
+) -> Section:
+    """Tables, a figure and so many photographs, given jobs.aggregate's settings."""
     groups = [group for group in found.groups if group.summary["n"]]
     summaries = [group.summary for group in groups]
     columns = varied([group.summary for group in found.groups])
     several = any(s["trials"] > 1 for s in summaries)
-    pictures = Gallery(run, found.names, plugins)
+    pictures = Gallery(run, found.names, settings.get("plugins", ()))
+    subset = found.groups[0].summary["subset"]
     html = rendered(
         Path(__file__).with_name("section.html"),
         images=n_images(found.rows),
-        subset=found.groups[0].summary["subset"],
+        subset=subset,
         figure=_figure(groups),
         results=_results(summaries, columns),
         changes=_changes(summaries, several),
         by_confidence=_by_confidence(summaries),
-        exhibits=list(pictures.exhibits(found.rows, gallery, _draw)),
     )
     return Section(
         html=html,
         models=list(dict.fromkeys(group.name.model for group in found.groups)),
         datasets=list(dict.fromkeys(str(group.summary["dataset"]) for group in found.groups)),
+        run=run,
+        exhibits=pictures.exhibits(first(run, subset, gallery), _items),
     )
 
 
@@ -90,14 +100,8 @@ def table(found: MaskAggregate) -> Table:
     return Table(heads, cells)
 
 
-def overlay(pixels_HWC: np.ndarray, blurred_HW: np.ndarray) -> np.ndarray:
-    """Blur 1 - M' in colour over the photograph; all in 0..1."""
-    weight_HW1 = np.clip(blurred_HW / THRESHOLD, 0, 1)[..., None] * 0.7
-    return (1 - weight_HW1) * (0.3 + 0.6 * pixels_HWC) + weight_HW1 * figures.heat(blurred_HW)
-
-
-def _draw(records: list[Record], photographs: Photographs) -> Iterable[Tile]:
-    """The first trial of each method."""
+def _items(records: list[Record], photographs: Photographs) -> Iterable[Mapping[str, Any]]:
+    """The first trial of each method: how much of each cell its mask blurs."""
     for row in records:
         if row["trial"]:
             continue
@@ -105,15 +109,19 @@ def _draw(records: list[Record], photographs: Photographs) -> Iterable[Tile]:
         mask_c = torch.from_numpy(np.asarray(row["mask"], dtype=np.float32))
         mask_Bcc = mask_c.view(1, method.cells, method.cells)
         hw = (photographs.pixels_HWC.shape[0], photographs.pixels_HWC.shape[1])
-        blurred_HW = 1 - method.enlarge(mask_Bcc, hw)[0].numpy()
+        blurred_BHW = 1 - method.enlarge(mask_Bcc, hw)
+        size = (min(CELLS, hw[0]), min(CELLS, hw[1]))
         then = photographs.class_name(row["prediction_after"])
         turned = "" if row["prediction_after"] == row["prediction"] else f", now predicted {then}"
         caption = (
             f"probability {row['probability_before']:.3f} to {row['probability_after']:.3f}"
             f"{turned}; phi {row['phi']:.0f} %; {100 * row['undesirable']:.1f} % of pixels"
         )
-        picture = data_uri(overlay(photographs.pixels_HWC, blurred_HW))
-        yield Tile(picture=picture, title=row["title"], caption=caption)
+        yield {
+            **{"title": row["title"], "method": row["method"], "objective": "mask"},
+            **{"caption": caption, "area": None, "threshold": THRESHOLD},
+            "blur": coded.levels(adaptive_avg_pool2d(blurred_BHW, size)[0].numpy()),
+        }
 
 
 def _figure(groups: list[MaskGroup]) -> Markup:
@@ -143,7 +151,7 @@ def _figure(groups: list[MaskGroup]) -> Markup:
     right.axvline(THRESHOLD, color="0.6", lw=0.8)
     right.set(xlabel="threshold on 1 - M'", ylim=(0, None))
     figures.legend(figure, right)
-    return figures.svg(figure, "undesirable")
+    return figures.svg(figure, "undesirable", "phi of masks and controls; shares of blurred pixels")
 
 
 def _results(summaries: list[dict[str, Any]], columns: list[str]) -> dict[str, Any]:

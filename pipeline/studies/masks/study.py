@@ -32,7 +32,7 @@ def findings(run: RunDir, settings: Mapping[str, Any]) -> Findings:
         summary=[group.summary for group in found.groups],
         table=table(found).text(),
         tables={"undesirable": table(found)},
-        section=partial(section, run, found, settings.get("plugins", ())),
+        section=partial(section, run, found, settings),
         charts=[shares] if good else [],
         numbers={
             f"{group.name.title}/{column}{side}": group.summary[column + side]
