@@ -7,8 +7,7 @@ from PIL import Image
 from synthetic import PREPROCESSING, curve, made, seal
 
 from jobs import figures, show
-from pipeline import UsageError, studies
-from pipeline.report import curves
+from pipeline import UsageError, statistics, studies
 from pipeline.rows import RunDir
 
 
@@ -42,7 +41,7 @@ def run(tmp_path) -> RunDir:
 def aggregated(run) -> RunDir:
     settings = {"subset": "all", "grid": 5, "resamples": 20, "confidence": 0.95, "seed": 0}
     (found,) = studies.findings(settings | {"out": run.out})
-    curves.save(run, [found.section(0)])
+    statistics.keep(run, "curves", found.files["curves"])
     return run
 
 

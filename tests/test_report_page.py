@@ -4,14 +4,13 @@ import json
 import re
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from conftest import encode, write_tar
 from PIL import Image
 from shown import held, images, index
 from synthetic import PREPROCESSING, curve, made, seal
 
-from pipeline import UsageError, studies
+from pipeline import UsageError, statistics, studies
 from pipeline.report import bundle, curves, page
 from pipeline.rows import RunDir, Storage
 
@@ -121,28 +120,16 @@ def test_subsets_and_quantities_have_curves_of_their_own(run):
     assert {c.subset for c in section_of(run, subset="wrong").curves} == {"wrong"}
 
 
-def test_many_images_have_the_interval_of_few(run, monkeypatch):
-    few = section_of(run, resamples=4000).curves
-    monkeypatch.setattr("pipeline.studies.curves.bands.MANY", 2)
-    many = section_of(run).curves
-    assert [(c.name, c.quantity, c.subset) for c in few] == [
-        (c.name, c.quantity, c.subset) for c in many
-    ]
-    for one, other in zip(few, many, strict=True):
-        assert other.band.mean_G == pytest.approx(one.band.mean_G, abs=1e-5)
-        if one.subset == "all" and one.name.title == "moxi":
-            widths = [b.high_G - b.low_G for b in (one.band, other.band)]
-            assert widths[1] == pytest.approx(widths[0], rel=0.15, abs=1e-3)
-
-
 def test_curves_are_kept_as_they_are_drawn(run):
-    section = section_of(run)
-    curves.save(run, [section])
-    table = pq.read_table(run.path("curves.parquet"))
-    assert len(table) == 5 * len(section.curves)
-    for one, other in zip(section.curves, curves.load(run), strict=True):
-        assert (one.name, one.labels, one.n) == (other.name, other.labels, other.n)
+    (found,) = studies.findings(SETTINGS | {"out": run.out})
+    statistics.keep(run, "curves", found.files["curves"])
+    drawn, kept = found.section(0).curves, curves.load(run)
+    by_name = {(c.name, c.objective, c.quantity, c.subset): c for c in kept}
+    for one in drawn:
+        other = by_name[one.name, one.objective, one.quantity, one.subset]
+        assert other.labels.items() >= one.labels.items()
         assert other.band.high_G == pytest.approx(one.band.high_G)
+    assert {c.name for c in kept} == {c.name for c in drawn}
 
 
 def test_curves_that_are_not_there_are_asked_for(tmp_path):
