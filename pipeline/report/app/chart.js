@@ -34,6 +34,7 @@ export function chart(host, { lines, x, y, range, said, height = HEIGHT }) {
       const [left, top] = [plot.valToPos(line.x[at], "x", true), plot.valToPos(line.mean[at], "y", true)];
       ctx.save();
       ctx.beginPath();
+      ctx.setLineDash([]); // the line's own dashes are still set
       ctx.arc(left, top, 6 * devicePixelRatio, 0, 2 * Math.PI);
       ctx.fillStyle = shade(line.look.colour);
       ctx.strokeStyle = colour("ground");

@@ -63,6 +63,10 @@ export function images({ query }) {
 export function mistakes() {
   const mine = page.index.filter((entry) => entry.mistaken);
   list("mistakes", mine, new URLSearchParams(), "");
+  const missed = page.index.filter((entry) => entry.right === false).length;
+  if (!mine.length && missed) {
+    part("count", "mistakes").textContent = `${missed} of ${page.index.length} images are mistaken, but explained for what is predicted: target=label of jobs.evaluate explains them for their label.`;
+  }
 }
 
 function list(name, mine, query, method) {
