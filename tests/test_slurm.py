@@ -152,7 +152,7 @@ def test_the_exit_status_arrives(submitted):
 
 def test_time_is_up_so_the_job_drains_and_is_queued_anew(submitted, tmp_path):
     code = DRAINS.format(mark=str(tmp_path / "mark"))
-    place, id = submitted(code, "submit.time=1", "submit.notice_s=50")
+    place, id = submitted(code, "submit.time=00:01:00", "submit.notice_s=50")
     assert ended(place, id) == State(phase="succeeded", code=0)
     words = [line for line in place.log(id).splitlines() if not line.startswith("slurmstepd")]
     assert words == ["begun", "drained", "the rest is done"]
