@@ -48,7 +48,7 @@ class Cell:
     @cached_property
     def whole_n(self) -> np.ndarray:
         """Images of which every method has a value."""
-        return np.isfinite(self.value_nM).all(1)
+        return np.asarray(np.isfinite(self.value_nM).all(1))
 
     def place(self, method: str) -> int | None:
         """Of a method by its title or label."""
@@ -108,14 +108,15 @@ def _cell(
     members, columns, spreads = [], [], []
     for prints, every in groups.items():
         key = judged.keys[every[0]]
-        name = pool_of[prints[0]].name if len(prints) > 1 else judged.names[prints[0]]
-        method = name.method if len(prints) > 1 else key["method"]
+        pool = pool_of.get(key["fingerprint"])
+        name = pool.name if pool else judged.names[key["fingerprint"]]
+        method = name.method if pool else key["method"]
         own = key.get("masking") == labels["curve_masking"]
         own = own and _searches(key["fingerprint"], made, plugins)
         members.append(Member(name=name, label=str(method), fingerprints=prints, own=own))
         seeds = [_values(scan, judged, i, image_n) for i in every]
         columns.append(np.mean(seeds, axis=0))
-        means = [np.nanmean(seed) if np.isfinite(seed).any() else np.nan for seed in seeds]
+        means = [float(np.nanmean(seed)) if np.isfinite(seed).any() else np.nan for seed in seeds]
         spreads.append(float(np.std(means, ddof=1)) if len(means) > 1 else float("nan"))
     known = [m.label for m in members]
     members = [m if known.count(m.label) == 1 else replace(m, label=m.name.title) for m in members]
