@@ -22,7 +22,7 @@ class Server:
 
     def __init__(self, monkeypatch):
         self.uploaded, self.linked, self.takes = [], [], lambda name: True
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setattr(wandb, "api", SimpleNamespace(api_key="0" * 40))
         monkeypatch.setattr(subprocess, "run", self.sync)
         monkeypatch.setattr(wandb, "Api", lambda: self)
 
@@ -84,11 +84,10 @@ def test_lineage_that_fails_is_a_warning_and_no_run_a_usage_error(tmp_path, monk
     folder.mkdir(parents=True)
     (folder / "run-bb.wandb").touch()
     records.write(Storage(str(tmp_path)), Record(id="bb", job="aggregate", uses=["gone"]))
-    monkeypatch.delenv("WANDB_API_KEY")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(wandb.api, "api_key", None)
     with pytest.raises(UsageError, match="wandb login"):
         sync(settings)
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(wandb.api, "api_key", "0" * 40)
     monkeypatch.setattr(server, "artifact", lambda name: 1 / 0)
     assert sync(settings) == (1, 0)
     assert "uploaded, but without lineage" in caplog.text
