@@ -22,7 +22,7 @@ def load(run: Storage) -> list[Curve]:
     """Those of seeds of one control together, not those of each. Raises UsageError where the file
     is not there."""
     try:
-        content = run.fs.cat_file(run.path(FILE))
+        content: Any = run.fs.cat_file(run.path(FILE))
     except FileNotFoundError:
         raise UsageError(f"out={run.out}: no {FILE} there; run jobs.aggregate first") from None
     try:

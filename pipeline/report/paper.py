@@ -2,15 +2,17 @@
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report import Curve, figures
 from pipeline.report.tables import slug
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -69,7 +71,7 @@ def _figure(by_objective: Mapping[str, Sequence[Curve]], looks: Mapping, width: 
         columns = len(by_objective)
         figure = Figure(figsize=(width, 0.72 * width / columns), layout="constrained")
         axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
-        labels: dict[str, object] = {}
+        labels: dict[str, Artist] = {}
         for panel, (objective, curves) in zip(axes, by_objective.items(), strict=True):
             labels |= _panel(panel, objective, curves, looks)
         axes[0].set_ylabel(SAID[curves[0].quantity])

@@ -44,7 +44,8 @@ def figure(exhibit: Exhibit) -> Figure:
     lines = -(-len(items) // COLUMNS)
     height = (SIDE + 0.7) * lines + (2.6 if objectives else 0)
     whole = Figure(figsize=(COLUMNS * SIDE, height), layout="constrained")
-    top, below = whole, None
+    top: Any = whole
+    below: Any = None
     if objectives:
         top, below = whole.subfigures(2, 1, height_ratios=[height - 2.6, 2.6])
     panels = top.subplots(lines, COLUMNS, squeeze=False).flat
