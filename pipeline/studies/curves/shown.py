@@ -47,7 +47,8 @@ def figure(exhibit: Exhibit) -> Figure:
     top: Any = whole
     below: Any = None
     if objectives:
-        top, below = whole.subfigures(2, 1, height_ratios=[height - 2.6, 2.6])
+        parts: Any = whole.subfigures(2, 1, height_ratios=[height - 2.6, 2.6])
+        top, below = parts
     panels = top.subplots(lines, COLUMNS, squeeze=False).flat
     for panel in panels[len(items) :]:
         panel.axis("off")
