@@ -97,7 +97,8 @@ def complete_all(study: str, kind: Kind, sweep: Sweep, prepare: Prepare) -> int:
         first = next(one.cell.settings for one in swept.ended if one.outcome)
         with tracking.Evaluation(first) as tracked:
             tracked.tell(total)
-    print(f"\n{swept.table()}\n\n{total.counted}")
+    if swept.ended:
+        print(f"\n{swept.table()}\n\n{total.counted}")
     for out in dict.fromkeys(one.cell.settings["out"] for one in done):
         print(f"next: python -m jobs.aggregate out={out}")
     return swept.status

@@ -288,6 +288,7 @@ def test_a_closing_table_names_each_cell_and_what_ended_it():
     assert swept.status == 1 and len(axes) == 1
     assert running.Swept(ended=ended[:1], total=done).status == 0
     assert running.Swept(ended=ended[1:], total=done).status == 2
+    assert running.Swept(ended=[], total=Outcome()).status == 0  # a search that was done before
 
 
 @pytest.mark.parametrize(("more", "status"), [(["sweep.fail_fast=true"], 1), ([], 2)])

@@ -45,7 +45,7 @@ class Swept:
     def status(self) -> int:
         """For the shell: 0 where every cell is complete, 2 where none could even begin."""
         troubles = [one.trouble for one in self.ended]
-        if all(isinstance(trouble, UsageError) for trouble in troubles):
+        if troubles and all(isinstance(trouble, UsageError) for trouble in troubles):
             return 2
         return int(any(troubles))
 
