@@ -238,7 +238,7 @@ def test_the_job_leaves_rows_tables_and_pictures_and_fails_beyond_a_threshold(tm
     assert (tmp_path / "one" / "drift.md").read_text().startswith("| method | objective |")
     page = (tmp_path / "one" / "report" / "drift.html").read_text()
     assert "1 of 2 images changed" in page and "a: moxi, insertion" in page
-    assert page.count("data:image/jpeg") == 4 and "b: moxi" not in page
+    assert page.count("data:image/webp") == 4 and "b: moxi" not in page
     assert page.index("against: moxi, insertion") < page.index("out: moxi, insertion")
     with pytest.raises(SystemExit) as ended:
         job.main.job(job.main.settings([*given, "fail_if.loss=0.1"]))

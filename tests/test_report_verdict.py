@@ -28,7 +28,7 @@ def found_in(run, **more) -> list[verdict.Verdict]:
     settings = SETTINGS | {"out": run.out} | more
     found = aggregate(run, settings)
     summaries = [group.summary for group in found.groups]
-    return verdict.verdicts(run, found.names, summaries, settings)
+    return verdict.verdicts(found.scan, found.names, summaries, settings)
 
 
 def test_a_small_but_steady_lead_wins_where_intervals_of_areas_overlap(tmp_path):
