@@ -144,7 +144,7 @@ def wanted(settings: dict[str, Any], base: Baseline) -> dict[str, Any]:
 def _default(one: Any) -> Any:
     """Of a setting that a baseline's release did not have."""
     value = one.default if one.default is not NONE else one.default_factory()
-    return value if isinstance(value, type) or not is_dataclass(value) else asdict(value)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 if __name__ == "__main__":

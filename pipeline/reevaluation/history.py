@@ -93,7 +93,7 @@ def trend(nights: Sequence[Record]) -> Markup:
         panel.tick_params(axis="x", labelsize=8)
     panels[0].set_ylabel("worse by")
     figures.legend(figure, panels[0])
-    return figures.svg(figure, "trend")
+    return figures.svg(figure, "trend", "how much worse, night by night, with intervals")
 
 
 def _line(

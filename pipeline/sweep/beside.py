@@ -122,7 +122,7 @@ def _maps(found: Sequence[Line]) -> Markup | None:
         panel.set_title(f"{title}\n{rest}" if rest else title, fontsize=9)
     for panel in axes[len(shown) :]:
         panel.set_axis_off()
-    return figures.svg(figure, "sweep")
+    return figures.svg(figure, "sweep", "scores over two swept options")
 
 
 def _map(

@@ -103,7 +103,7 @@ def toggles(prepared: Embedded, coalitions_CN: Tensor) -> Toggles:
         visible_L = rows_CN[0, player_L]
         return Toggles(visible_L, np.zeros_like(visible_L)[None], True)
     sizes = rows_CN.sum(1)
-    common_N, any_N = rows_CN.all(0), rows_CN.any(0)
+    common_N, any_N = np.asarray(rows_CN.all(0)), np.asarray(rows_CN.any(0))
     added = bool((sizes == common_N.sum() + 1).all())
     if not added and not (sizes == any_N.sum() - 1).all():
         raise ValueError("kv_frozen: coalitions differ by more than one player")

@@ -22,10 +22,9 @@ def curves(found: Aggregate) -> list[Curve]:
 
 def _curves(group: Group) -> Iterator[Curve]:
     summary = group.summary
-    n = {summary["subset"]: summary["n"]} | group.counts
-    shown = {summary["subset"]: group.curves}
-    if len(group.subsets) > 1:  # else all images are right, or none is
-        shown |= group.subsets
+    n = {summary["subset"]: summary["n"], **group.counts}
+    more = group.subsets if len(group.subsets) > 1 else {}  # else all are right, or none is
+    shown = {summary["subset"]: group.curves, **more}
     labels = {c: str(summary[c]) for c in HEADS if summary.get(c) is not None}
     for subset, bands in shown.items():
         for quantity in QUANTITIES:
