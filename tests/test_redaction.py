@@ -95,7 +95,7 @@ def test_a_run_directory_and_wandb_hold_no_secret(tmp_path, demo_shards):
     common = ["tracking=offline", f"out={out}"]
     given = ["dataset.name=demo", "dataset.limit=1", "players=patch2", "methods=[random_0]"]
     given += [f"dataset.shards={demo_shards}", f"tracking.tags=[{SECRET}]", "cluster.actors=1"]
-    given += [f"published.random_0.source=https://user:{SECRET}@host/paper"]
+    given += [f"tracking.group=https://user:{SECRET}@host/paper"]
     env = {"WANDB_API_KEY": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET[::-1], "HOME": str(home)}
     said = run(["jobs.evaluate", *given, *common], env)
     said += run(["jobs.aggregate", "resamples=10", *common], env)

@@ -33,7 +33,7 @@ class WandbRun:
         config: Mapping[str, Any],
     ):
         """Online a run of this id goes on, if there is one."""
-        tracking = settings["tracking"]
+        tracking = redacted(settings["tracking"])
         self._place = Storage(settings["out"])
         self._online = tracking["mode"] == "online"
         self._folder = self._place.path() if self._place.is_local else tempfile.mkdtemp()
