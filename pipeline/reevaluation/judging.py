@@ -12,7 +12,6 @@ from pipeline.compare.agreement import agreements
 from pipeline.compare.drift import drift, worst
 from pipeline.compare.files import save
 from pipeline.compare.matching import Pairs, matched
-from pipeline.compare.page import DrawOrder
 from pipeline.compare.page import section as changes
 from pipeline.reevaluation import baselines, history
 from pipeline.reevaluation.baselines import Baseline
@@ -22,6 +21,7 @@ from pipeline.reevaluation.quantities import quantities
 from pipeline.reevaluation.section import section
 from pipeline.reevaluation.verdicts import Rule, decide
 from pipeline.report import page
+from pipeline.report.gallery import Draw
 from pipeline.rows import Kind, RunDir
 
 NAMED = 10
@@ -34,7 +34,7 @@ def judged(
     base: Baseline,
     prints: Mapping[str, str],
     kind: Kind,
-    draw: DrawOrder,
+    draw: Draw,
 ) -> tuple[Night, bool]:
     """Compare `settings["out"]`, its rows of the fingerprints `prints` by method, with a baseline;
     decide; write files, history and page. Returns also whether the night is a new one."""

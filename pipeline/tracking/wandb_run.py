@@ -40,26 +40,28 @@ class WandbRun:
         Path(self._folder).mkdir(parents=True, exist_ok=True)
         called = described.name(settings["out"])
         given, sys.argv = sys.argv, redacted(sys.argv)  # W&B keeps the command line
-        self.run = wandb.init(
-            mode=tracking["mode"],
-            project=tracking["project"],
-            entity=tracking["entity"],
-            group=tracking["group"] or called,
-            name=called if self._online else f"{called}-{job}",
-            job_type=job,
-            tags=list(tracking["tags"]),
-            id=id,
-            resume="allow" if self._online else None,
-            dir=self._folder,
-            settings=wandb.Settings(
-                silent=True,
-                console="off",
-                init_timeout=PATIENCE_S,
-                finish_timeout=4 * PATIENCE_S,
-            ),
-        )
-        sys.argv = given
-        self.run.config.update(dict(config), allow_val_change=True)
+        try:
+            self.run = wandb.init(
+                mode=tracking["mode"],
+                project=tracking["project"],
+                entity=tracking["entity"],
+                group=tracking["group"] or called,
+                name=called if self._online else f"{called}-{job}",
+                job_type=job,
+                tags=list(tracking["tags"]),
+                id=id,
+                resume="allow" if self._online else None,
+                dir=self._folder,
+                settings=wandb.Settings(
+                    silent=True,
+                    console="off",
+                    init_timeout=PATIENCE_S,
+                    finish_timeout=4 * PATIENCE_S,
+                ),
+            )
+        finally:
+            sys.argv = given
+        self.run.config.update(redacted(config), allow_val_change=True)
         self.run.define_metric("run/*", step_metric=CLOCK)
         self._entity = (self.run.entity if self._online else None) or tracking["entity"]
         if self._online and self._entity:
