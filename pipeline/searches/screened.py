@@ -17,6 +17,7 @@ from pipeline.game import Ask, Game
 from pipeline.scores import Scored, SetFunction
 from pipeline.searches import Found, Stop, Walk, ended, first_best, joined
 from pipeline.searches.probes import Look, Probe
+from pipeline.searches.probes.stale import Stale
 
 FEW, RECENT = 8, 64
 """Errors of a probe that say how far it can be trusted: so many at least, the last so many."""
@@ -29,7 +30,7 @@ class Screened:
     ends; None: never."""
 
     version: ClassVar[int] = 1
-    probe: Probe
+    probe: Probe = Stale()
     verify: int = 4
     most: int = 16
     spread: float = 2.0
