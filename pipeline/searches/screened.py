@@ -7,7 +7,7 @@ probe; its curve is evaluated all the same.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,7 +30,7 @@ class Screened:
     ends; None: never."""
 
     version: ClassVar[int] = 1
-    probe: Probe = Stale()
+    probe: Probe = field(default_factory=Stale)
     verify: int = 4
     most: int = 16
     spread: float = 2.0
