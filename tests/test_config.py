@@ -197,7 +197,9 @@ def test_the_console_script_lists_jobs_and_refuses_others(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pixel-quorum", "evalute"])
     with pytest.raises(SystemExit, match="2"):
         pixel_quorum()
-    assert capsys.readouterr().err == "error: 'evalute' is no job; use one of evaluate\n"
+    assert (
+        capsys.readouterr().err == "error: 'evalute' is no job; use one of evaluate, reevaluate\n"
+    )
 
 
 def test_a_usage_error_is_exit_status_2_and_leaves_nothing_behind(tmp_path):

@@ -1,34 +1,24 @@
 """Rows that failed: told by their reasons at the end, on top of the report, in the exit status."""
 
-from types import SimpleNamespace
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from synthetic import curve, made, seal
 
 from jobs import aggregate, evaluate
 from pipeline import RunError, workers
-from pipeline.engine import Counters
 
 
-def outcome(**failures: int) -> SimpleNamespace:
-    failed = sum(failures.values())
-    return SimpleNamespace(
-        images=10,
-        computed=10,
-        rows=20,
-        failed_rows=failed,
-        failures=failures,
-        stopped=None,
-        counters=Counters(),
-        seconds=1.0,
-        text=lambda: "10 images",
-    )
+def outcome(**failures: int) -> workers.Outcome:
+    return workers.Outcome(images=10, rows=20, failures=Counter(failures))
 
 
 @pytest.fixture
 def finish(monkeypatch):
     def complete(done, max_failed=0.05):
-        monkeypatch.setattr(workers, "run", lambda study, settings, accepted: done)
+        told = replace(done, max_failed=max_failed)
+        monkeypatch.setattr(workers, "run", lambda study, settings, accepted: told)
         tracked = {"mode": "disabled"}
         settings = {"out": "run", "max_failed": max_failed, "tracking": tracked}
         evaluate.complete("curves", settings)

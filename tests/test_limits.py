@@ -29,7 +29,7 @@ REFUSED = {
     plan.main: ["timed_images=0"],
     setsum.main: ["resamples=0", "confidence=1", "composites.test=0", "training.rate=0"],
     aggregate.main: [
-        *("gallery=-1", "grid=1", "resamples=0", "confidence=0", "confidence=1", "subset=some"),
+        *("gallery=-1", "grid=1", "resamples=0", "confidence=0", "confidence=1"),
         "seed=-1",
     ],
     select.main: ["per_class=0"],

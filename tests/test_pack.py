@@ -74,13 +74,13 @@ def test_cub(tmp_path):
 
 
 def test_packed_boxes_are_what_judges_read(tmp_path):
-    from pipeline.judges.boxes import _boxes, visible
+    from pipeline.judges.boxes import boxes_of, visible
 
     packed(layouts.cub(tmp_path / "CUB"), tmp_path / "out", "dataset=cub")
     data = Shards(name="x", shards=f"{tmp_path}/out", split="train")
     sample = data.read(next(data.index()), ("json",))
     size = {"input_size": (3, 40, 48), "crop_pct": 1.0, "interpolation": "bilinear"}
-    seen_HW = visible(_boxes(sample, "boxes"), "xyxy", sample, size | {"crop_mode": "squash"})
+    seen_HW = visible(boxes_of(sample, "boxes"), "xyxy", sample, size | {"crop_mode": "squash"})
     rows, columns = seen_HW.nonzero().T
     assert (int(columns.min()), int(rows.min())) == (1, 2)
     assert (int(columns.max()) + 1, int(rows.max()) + 1) == (22, 12)  # 21.5 is rounded

@@ -184,7 +184,7 @@ def test_a_budget_splits_the_batch_and_changes_nothing(model):
             return super().launch(model, pieces, spent)
 
     whole = Engine(model, tokens_per_batch=10_000)
-    ((found, seconds, _),) = whole.run([ask(wishes)], in_flight=1)
+    ((found, seconds, *_),) = whole.run([ask(wishes)], in_flight=1)
     assert seconds > 0 and whole.counters.forwards == 3 * small().most_forwards(0)
     program = Small(small().batch)
     halved = Engine(model, tokens_per_batch=10_000)

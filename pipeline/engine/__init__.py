@@ -19,6 +19,7 @@ from pipeline.engine.device import Clock, keep_freed_memory
 from pipeline.engine.pool import Budget, Entry, Pool, quadratic
 from pipeline.engine.program import Listed, PerRow, Program, Rows, Spent
 from pipeline.models import Model
+from pipeline.models.fusion import COUNTED
 
 __all__ = [
     "Counters",
@@ -216,7 +217,7 @@ class Engine:
         counted = self._flops_per_row[program]
         rows = sum(map(len, pieces))
         if length not in counted and len(counted) < 3:  # counting slows a batch down
-            with FlopCounterMode(display=False) as flops:
+            with FlopCounterMode(display=False, custom_mapping=COUNTED) as flops:
                 landed = program.launch(self.model, pieces, self._spent)
             counted[length] = flops.get_total_flops() / rows
         else:

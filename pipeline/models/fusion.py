@@ -3,7 +3,7 @@ less, and none to pad images on one side only, as networks of TensorFlow do.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import get_same_padding, pad_same
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
+from torch.utils.flop_counter import conv_flop_count
 
 ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
@@ -22,6 +23,18 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
 """oneDNN's words."""
 
 
+def _flops(x_shape: Sequence[int], w_shape: Sequence[int], *_: Any, out_shape: Any) -> int:
+    return conv_flop_count(list(x_shape), list(w_shape), list(out_shape))
+
+
+COUNTED = (
+    {torch.ops.mkldnn._convolution_pointwise: _flops}
+    if hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    else {}
+)
+"""How PyTorch's counter of FLOPs counts the fused call, which it does not know."""
+
+
 @torch.inference_mode()
 def fuse_activations(module: nn.Module, x_BCHW: Tensor, logits_BK: Tensor) -> nn.Module:
     """Fuse in place what computes the same: the module's own parameters under their own names, its
@@ -30,7 +43,7 @@ def fuse_activations(module: nn.Module, x_BCHW: Tensor, logits_BK: Tensor) -> nn
     Declaration order stands in for execution order, so each kind of pair is tried on `x_BCHW`,
     whose logits are given, and left apart where they differ beyond rounding.
     """
-    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+    if not COUNTED:
         return module
     kinds: defaultdict[Any, list[Pair]] = defaultdict(list)
     for pair in list(_pairs(module)):
