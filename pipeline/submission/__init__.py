@@ -100,6 +100,13 @@ class Backend(Protocol):
         ...
 
 
+def cluster_of(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How workers are to be placed, of a job that has any: jobs.aggregate calls otherwise what its
+    images are clustered by."""
+    found = settings.get("cluster")
+    return found if isinstance(found, Mapping) else None
+
+
 def rendered(template: str, **values: Any) -> str:
     """A template of this folder, filled in. Filters: `json` (which YAML reads), `sh` (quoted)."""
     environment = jinja2.Environment(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-from pipeline.submission import Job, Say, State, rendered
+from pipeline.submission import Job, Say, State, cluster_of, rendered
 from pipeline.submission.kubectl import found, kubectl, tried
 
 PHASES = {
@@ -41,9 +41,9 @@ class KubeRay:
 
     def additions(self, settings: Mapping[str, Any]) -> list[str]:
         """The driver joins its cluster, and asks for all the workers that this may grow to."""
-        if "cluster" not in settings:
+        cluster, added = cluster_of(settings), list[str]()
+        if cluster is None:
             return []
-        cluster, added = settings["cluster"], []
         if cluster["address"] is None:
             added.append("cluster.address=auto")
         if cluster["actors"] is None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pipeline import UsageError
 from pipeline.redaction import redacted
-from pipeline.submission import Job, Say, State
+from pipeline.submission import Job, Say, State, cluster_of
 from pipeline.submission.package import Package, lacking, packed
 from pipeline.submission.server import Server
 from pipeline.workers.cluster import plan
@@ -41,8 +41,8 @@ class RayJobs:
 
     def additions(self, settings: Mapping[str, Any]) -> list[str]:
         """The driver joins the cluster that it runs on."""
-        alone = "cluster" in settings and settings["cluster"]["address"] is None
-        return ["cluster.address=auto"] if alone else []
+        cluster = cluster_of(settings)
+        return ["cluster.address=auto"] if cluster and cluster["address"] is None else []
 
     def preview(self, job: Job, id: str) -> str:
         """The package and the request."""
@@ -59,7 +59,7 @@ class RayJobs:
                     f"{'; '.join(unsent)}: the cluster will not find it; put it where all nodes "
                     "see it (a URL, an absolute path), or name it in submit.include"
                 )
-        lacks, notes = self._compared(job.settings.get("cluster"))
+        lacks, notes = self._compared(cluster_of(job.settings))
         if self.address.startswith("http://") and not self._server.local:
             notes.append("is not encrypted: who listens gets the token; use https, or ssh -L")
         for note in [*notes, *(lacks if self.growing else [])]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline import RunError, UsageError
-from pipeline.submission import Job, Say, State, rendered
+from pipeline.submission import Job, Say, State, cluster_of, rendered
 from pipeline.submission.folder import Folder
 
 PENDING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "SPECIAL_EXIT")
@@ -70,7 +70,7 @@ class Slurm:
 
     def check(self, job: Job, say: Say) -> None:
         """Whether the job drains in time, and what Slurm itself says of the script."""
-        grace = job.settings.get("cluster", {}).get("grace_s", 0)
+        grace = (cluster_of(job.settings) or {}).get("grace_s", 0)
         if grace >= self.notice_s:
             raise UsageError(
                 f"cluster.grace_s={grace:g}: the job must finish what is under way within "
