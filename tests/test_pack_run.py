@@ -30,7 +30,10 @@ LABELS = {
 """What the splits for testing hold."""
 
 
-@pytest.mark.parametrize("name", LABELS)
+@pytest.mark.parametrize(
+    "name",
+    ["folder", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cub", "celeba"))],
+)
 def test_data_sets_differ_in_nothing_but_their_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of workers, whose folder is this one too

@@ -88,7 +88,7 @@ def test_a_sweep_computes_each_row_once_and_resumes_and_grows(shard, tmp_path):
     assert len(found) == distinct and set(found.values()) == {1}
     assert f"{distinct} expected, {distinct} rows, 0 duplicates" in done.stdout
     assert f" of {distinct} rows are there; computing" in done.stdout
-    assert f"0 of {distinct} rows are there" not in done.stdout  # what the first made durable
+    assert f": 0 of {distinct} rows are there" not in done.stdout  # what the first made durable
     assert (done.stdout + done.stderr).count("starting Ray") == 1
     progress = json.loads((out / "progress.json").read_text())
     assert progress["state"] == "finished" and len(progress["cells"]) == 12
