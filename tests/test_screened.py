@@ -62,6 +62,8 @@ def test_verifying_everybody_is_greedy_search():
     assert exact.order == every.order == wide.order
     few = play(screened(most=1, probe=Stale(refresh=9)), value, 8)["insertion"]
     assert few.evaluations == 8 + 7
+    uneven = play(screened(verify=2, most=3, probe=Stale(refresh=9)), value, 8)["insertion"]
+    assert uneven.evaluations <= 8 + 5 * 3 + 2 + 1
 
 
 def test_the_rest_is_ordered_at_once_where_nothing_is_left_to_win():

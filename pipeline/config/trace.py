@@ -16,12 +16,6 @@ def record(known: Sequence[Mapping[str, Any]], again: bool = False) -> None:
     """Write the resolved settings, a YAML document for each cell of a sweep, and, unless it is done
     `again`, append the command: when, which job, what was given."""
     hydra = HydraConfig.get()
-    _write(known, hydra.job.config_name or "", list(hydra.overrides.task), again)
-
-
-def _write(
-    known: Sequence[Mapping[str, Any]], job: str, overrides: list[str], again: bool = False
-) -> None:
     run = Storage(known[0]["out"])
     content = yaml.safe_dump_all([redacted(settings) for settings in known], sort_keys=False)
     run.write(run.path("config.yaml"), content.encode())
@@ -30,5 +24,6 @@ def _write(
     path = run.path("command.txt")
     told: Any = run.fs.cat_file(path) if run.fs.exists(path) else b""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = f"{now} {shlex.join([f'jobs.{job}', *redacted(overrides)])}\n"
+    given = [f"jobs.{hydra.job.config_name}", *redacted(list(hydra.overrides.task))]
+    line = f"{now} {shlex.join(given)}\n"
     run.write(path, told + line.encode())

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.engine import Program, Reply, Request
+from pipeline.engine import Reply, Request
 from pipeline.game import TOP, Ask, Coalitions, Elsewhere, Game, Outputs, Reads, Seat
 from pipeline.game.sets import Hands, SetGame
 from pipeline.masking import Masking
@@ -132,7 +132,9 @@ class Arena:
         """Players cut here are cut on the engine's thread: what cuts them is known only now."""
         arena = self.cut(self.regions_HW if ask.cut is None else ask.cut(self.view))
         visit = arena._visit(ask, ask.masking or masking)
-        return (yield from (visit if ask.through is None else _through(visit, ask.through)))
+        if (change := ask.through) is None:
+            return (yield from visit)
+        return (yield from asking(visit, lambda one: Request(change(one.program), one.rows)))
 
     def _visit(self, ask: Elsewhere, masking: Masking) -> Turn[tuple[Any, Bill]]:
         if ask.through is not None:  # the whole image is another's as well
@@ -145,15 +147,15 @@ class Arena:
         return _Seat(SetGame(masking), self._prepared[masking], self.classes)
 
 
-def _through(visit: Turn[T], change: Callable[[Program], Program]) -> Turn[T]:
-    """The same, asking other programs."""
+def asking(coroutine: Generator[Any, Any, T], change: Callable[[Any], Any]) -> Turn[T]:
+    """Coroutine: the same, but it asks what `change` makes of each question."""
     reply: Any = None
     while True:
         try:
-            request = visit.send(reply)
+            asked = coroutine.send(reply)
         except StopIteration as stop:
             return stop.value
-        reply = yield Request(change(request.program), request.rows)
+        reply = yield change(asked)
 
 
 class _Seat(NamedTuple):

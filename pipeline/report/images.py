@@ -1,7 +1,7 @@
-"""Whole rows of the first images of a run: two light passes, whatever the run's size."""
+"""Whole rows of images, one image at a time."""
 
-import heapq
 from collections.abc import Iterator
+from itertools import groupby, islice
 from typing import Any
 
 import pyarrow as pa
@@ -17,23 +17,12 @@ LEFT_OUT = "heat"
 Place = tuple[str, ...]
 
 
-def first(run: RunDir, subset: str, limit: int) -> Iterator[list[dict[str, Any]]]:
-    """Rows of each of the first `limit` images of a subset, by data set, shard and key."""
-    if not limit:
-        return
-
-    def of_part(name: str, table: pa.Table) -> tuple[str, list[Place]]:
-        return name, heapq.nsmallest(limit, _places(of_subset(table, subset)))
-
-    columns = [*PLACE, "label", "prediction"]
-    found = run.each(columns, of_part)
-    chosen = heapq.nsmallest(limit, {place for _, places in found for place in places})
-    wanted = set(chosen)
-    names = [name for name, places in found if wanted & set(places)]
-    by_place: dict[Place, list[dict[str, Any]]] = {place: [] for place in chosen}
-    for row in _rows(run, names, wanted, subset):
-        by_place[tuple(str(row[c]) for c in PLACE)].append(row)
-    yield from by_place.values()
+def by_image(rows: pa.Table, limit: int) -> Iterator[list[dict[str, Any]]]:
+    """Rows of each of the first images of rows that are in the order of images."""
+    places = list(zip(*(rows[column].to_pylist() for column in PLACE), strict=True))
+    for _, numbers in islice(groupby(range(len(rows)), key=places.__getitem__), limit):
+        mine = list(numbers)
+        yield rows.slice(mine[0], len(mine)).to_pylist()
 
 
 def of_key(run: RunDir, key: str, shard: str | None = None) -> list[dict[str, Any]]:
@@ -52,15 +41,7 @@ def of_key(run: RunDir, key: str, shard: str | None = None) -> list[dict[str, An
     if len(places) > 1:
         shards = ", ".join(sorted(f"{dataset}/{name}" for dataset, name, _ in places))
         raise UsageError(f"key={key}: several images have it, in {shards}; give shard=<one>")
-    return _rows(run, [name for name, every in found if places & every], places, "all")
-
-
-def of_subset(table: pa.Table, subset: str) -> pa.Table:
-    """Rows whose prediction is the label, or is not; those without a label are in neither."""
-    if subset == "all":
-        return table
-    right = pc.equal(table["prediction"], table["label"])
-    return table.filter(right if subset == "correct" else pc.invert(right))
+    return _rows(run, [name for name, every in found if places & every], places)
 
 
 def _places(table: pa.Table) -> set[Place]:
@@ -68,13 +49,12 @@ def _places(table: pa.Table) -> set[Place]:
     return set(zip(*(map(str, every[column].to_pylist()) for column in PLACE), strict=True))
 
 
-def _rows(run: RunDir, names: list[str], wanted: set[Place], subset: str) -> list[dict[str, Any]]:
+def _rows(run: RunDir, names: list[str], wanted: set[Place]) -> list[dict[str, Any]]:
     columns = [name for name in run.kind.schema.names if name != LEFT_OUT]
     keys = pa.array(sorted({place[2] for place in wanted}))
 
     def of_part(_: str, table: pa.Table) -> pa.Table:
-        mine = of_subset(table, subset)
-        return mine.filter(pc.is_in(mine["key"], value_set=keys))
+        return table.filter(pc.is_in(table["key"], value_set=keys))
 
     every = parts.distinct(pa.concat_tables(run.each(columns, of_part, names)), run.kind.identity)
     rows = every.sort_by([(name, "ascending") for name in PLACE]).to_pylist()

@@ -76,7 +76,8 @@ class Screened:
         parts: list[Scored] = []
         places: list[int] = []
         while len(places) < min(self.most, len(rest)) or len(places) < forced:
-            chunk = order[len(places) : max(forced, len(places) + self.verify)]
+            end = max(forced, min(len(places) + self.verify, self.most))
+            chunk = order[len(places) : end]
             chunk = np.sort(chunk)
             part = yield from value(joined(walk.picked_N, rest[chunk]))
             parts.append(part)

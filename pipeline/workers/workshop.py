@@ -172,13 +172,11 @@ class Workshop:
             with committing(place.out):
                 stamps.keep()
             _say(f"{place.out}: {found.rows} of {found.rows} rows are there; nothing to compute")
+        if not some or (until is not None and until.look().verdict is not None):
             rows = counted(place, backlog, before)
             self.counted += rows[0]
             remarks = [until.end().text()] if until else []
             return self._outcomes(cells, backlog, rows, None, remarks)
-        if until is not None and until.look().verdict is not None:
-            rows = counted(place, backlog, before)
-            return self._outcomes(cells, backlog, rows, None, [until.end().text()])
         scan.join(timeout=SCAN_S)  # most data sets are indexed by then
         there = f"{found.rows - found.missing_rows} of {found.rows} rows"
         todo = f"computing {found.missing_rows} rows of {found.missing_images} images"

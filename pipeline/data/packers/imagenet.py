@@ -18,7 +18,6 @@ from pipeline.data.packers.files import folder, images_below, subfolders
 from pipeline.data.packers.lines import lines, malformed, number
 
 _WNID = re.compile(r"n[0-9]{8}")
-_VALIDATION = re.compile(r"ILSVRC2012_val_([0-9]{8})")
 Truth = Mapping[str, tuple[str, tuple[Box, ...], str]]
 """By the name of an image, without extension: its WordNet id, boxes, and the line that says so."""
 

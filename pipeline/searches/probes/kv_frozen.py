@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline import UsageError
 from pipeline.game import Ask, Coalitions, Game
+from pipeline.game.arena import asking
 from pipeline.scores import SetFunction
 from pipeline.searches import Walk, joined
 from pipeline.searches.probes.frozen_tokens import Probed
@@ -55,12 +56,6 @@ class FrozenLook:
         self._wrong_N[players] = value_C - self._said_N[players]
 
 
-def probed(coroutine: Generator[Ask, Any, T]) -> Generator[Ask, Any, T]:
+def probed(coroutine: Generator[Ask, Any, T]) -> Generator[Any, Any, T]:
     """Coroutine: the same, but coalitions are answered by the probe."""
-    reply: Any = None
-    while True:
-        try:
-            ask = coroutine.send(reply)
-        except StopIteration as stop:
-            return stop.value
-        reply = yield (Probed(ask) if isinstance(ask, Coalitions) else ask)
+    return asking(coroutine, lambda ask: Probed(ask) if isinstance(ask, Coalitions) else ask)

@@ -1,16 +1,15 @@
 """The report's section on curves: the verdict, means with intervals, tables, photographs."""
 
 import math
-from collections.abc import Iterator, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.report import Section
-from pipeline.report.gallery import Gallery, Record
+from pipeline.report.gallery import Gallery
+from pipeline.report.images import by_image
 from pipeline.report.text import rendered
 from pipeline.rows import RunDir
-from pipeline.statistics.scan import IMAGE
 from pipeline.studies.curves.drawn import curves
 from pipeline.studies.curves.statistics import Aggregate
 from pipeline.studies.curves.summaries import Group
@@ -31,6 +30,7 @@ def section(run: RunDir, found: Aggregate, settings: Mapping[str, Any], gallery:
     summaries = [group.summary for group in groups]
     fixed = [c for c in HEADS if len({s.get(c) for s in summaries}) == 1 and summaries[0].get(c)]
     pictures = Gallery(run, found.names, settings.get("plugins", ()))
+    shown = found.scan.whole(found.scan.first(gallery)).drop_columns(["heat"])
     said = verdicts(found.scan, found.names, summaries, settings)
     html = rendered(
         Path(__file__).with_name("section.html"),
@@ -52,15 +52,8 @@ def section(run: RunDir, found: Aggregate, settings: Mapping[str, Any], gallery:
         datasets=list(dict.fromkeys(str(summary["dataset"]) for summary in summaries)),
         run=run,
         curves=curves(found),
-        exhibits=pictures.exhibits(_images(found, gallery), items),
+        exhibits=pictures.exhibits(by_image(shown, gallery), items),
     )
-
-
-def _images(found: Aggregate, limit: int) -> Iterator[list[Record]]:
-    """Rows of each of the first images."""
-    rows = found.scan.whole(found.scan.first(limit)).drop_columns(["heat"]).to_pylist()
-    for _, mine in groupby(rows, key=lambda row: [row[column] for column in IMAGE]):
-        yield list(mine)
 
 
 def _accuracy(groups: list[Group]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,11 +35,6 @@ class Aggregate:
     papers: list[Table]
     pools: Mapping[tuple[str, ...], list[Group]]
     compared: Comparisons
-
-    @cached_property
-    def rows(self) -> pa.Table:
-        """Every row, whole, but for its heat: of large runs this is too much, see `scan.whole`."""
-        return self.scan.whole(self.scan.first(len(self.scan))).drop_columns(["heat"])
 
     @property
     def mistakes(self) -> bool:

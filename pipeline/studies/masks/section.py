@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from pipeline.report import Section, coded, figures
 from pipeline.report.gallery import Gallery, Photographs, Record
-from pipeline.report.images import first
+from pipeline.report.images import by_image
 from pipeline.report.tables import Table
 from pipeline.report.text import counted, interval, rendered
 from pipeline.rows import RunDir
@@ -71,7 +71,7 @@ def section(
         models=list(dict.fromkeys(group.name.model for group in found.groups)),
         datasets=list(dict.fromkeys(str(group.summary["dataset"]) for group in found.groups)),
         run=run,
-        exhibits=pictures.exhibits(first(run, subset, gallery), _items),
+        exhibits=pictures.exhibits(by_image(found.rows, gallery), _items),
     )
 
 
