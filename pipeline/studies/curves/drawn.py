@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pipeline.game import OBJECTIVES
 from pipeline.report import Curve
 from pipeline.studies.curves.statistics import Aggregate
 from pipeline.studies.curves.summaries import Group
@@ -13,11 +14,12 @@ QUANTITIES = ("probability", "top1", "log_odds")
 
 
 def curves(found: Aggregate) -> list[Curve]:
-    """Of each group that has images, and has a curve of them."""
+    """Of each group that has images, and has a curve of them; insertion first."""
     pooled = {fingerprint for seeds in found.pools for fingerprint in seeds}
     alone = [g for g in found.groups if g.summary["fingerprint"] not in pooled]
     together = [group for pool in found.pools.values() for group in pool]
-    return [curve for group in [*alone, *together] for curve in _curves(group)]
+    found = [curve for group in [*alone, *together] for curve in _curves(group)]
+    return sorted(found, key=lambda curve: OBJECTIVES.index(curve.objective))
 
 
 def _curves(group: Group) -> Iterator[Curve]:
