@@ -18,8 +18,8 @@ def curves(found: Aggregate) -> list[Curve]:
     pooled = {fingerprint for seeds in found.pools for fingerprint in seeds}
     alone = [g for g in found.groups if g.summary["fingerprint"] not in pooled]
     together = [group for pool in found.pools.values() for group in pool]
-    found = [curve for group in [*alone, *together] for curve in _curves(group)]
-    return sorted(found, key=lambda curve: OBJECTIVES.index(curve.objective))
+    drawn = [curve for group in [*alone, *together] for curve in _curves(group)]
+    return sorted(drawn, key=lambda curve: OBJECTIVES.index(curve.objective))
 
 
 def _curves(group: Group) -> Iterator[Curve]:
