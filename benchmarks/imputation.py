@@ -1,6 +1,7 @@
 """Noisy linear imputation: our solver, SciPy's on the same systems, and the model beside them.
 
-Milliseconds an image of all three channels, the median of several. `assembled`: the matrix is put
+Milliseconds an image of all three channels, the median of several turns taken by each; rows of ours
+share the threads, SciPy's solver has one. `assembled`: the matrix is put
 together from its entries at once; `by rows`: as a list of rows (lil_matrix), as often published.
 
     python -m benchmarks.imputation --threads 1
@@ -10,7 +11,6 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
@@ -70,14 +70,15 @@ def scipy_formulation(x_CHW: np.ndarray, hidden: np.ndarray, *, by_rows: bool) -
     return found
 
 
-def timed(work: Callable[[], object], repeats: int) -> float:
-    """Median milliseconds."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * median(seconds)
+def timed(works: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Median milliseconds of each; they take turns."""
+    seconds = np.zeros((repeats, len(works)))
+    for turn in seconds:
+        for i, work in enumerate(works):
+            start = time.perf_counter()
+            work()
+            turn[i] = time.perf_counter() - start
+    return (1e3 * np.median(seconds, axis=0)).tolist()
 
 
 @torch.inference_mode()
@@ -97,17 +98,21 @@ def main() -> None:
     x_BCHW: Tensor = torch.stack((photographs * given.images)[: given.images])
     side = model.input_hw[0]
     x_CHW = x_BCHW[0].double().numpy()
-    forward = timed(lambda: model.logits(x_BCHW), given.repeats) / given.images
+    forward = timed([lambda: model.logits(x_BCHW)], given.repeats)[0] / given.images
     print(f"{side} x {side}, {given.threads} threads; EfficientNet-Lite0 {forward:.1f} ms an image")
     heads = ("hidden", "ours", "assembled", "times", "by rows", "times", "forwards", "error")
     print(f"{heads[0]:14}" + "".join(f"{head:>11}" for head in heads[1:]))
     for name, hidden in masks(side):
         hidden_BHW = torch.from_numpy(hidden).expand(given.images, -1, -1)
-        ours = timed(lambda: filled(x_BCHW, hidden_BHW, 2.0), given.repeats) / given.images  # noqa: B023
-        one, other = (
-            timed(lambda: scipy_formulation(x_CHW, hidden, by_rows=by_rows), given.repeats)  # noqa: B023
-            for by_rows in (False, True)
+        ours, one, other = timed(
+            [
+                lambda: filled(x_BCHW, hidden_BHW, 2.0),  # noqa: B023
+                lambda: scipy_formulation(x_CHW, hidden, by_rows=False),  # noqa: B023
+                lambda: scipy_formulation(x_CHW, hidden, by_rows=True),  # noqa: B023
+            ],
+            given.repeats,
         )
+        ours /= given.images
         want = scipy_formulation(x_CHW, hidden, by_rows=False)
         error = np.abs(filled(x_BCHW[:1], hidden_BHW[:1], 2.0)[0].double().numpy() - want).max() / 2
         print(
