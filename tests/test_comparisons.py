@@ -109,10 +109,13 @@ def test_of_deletion_less_is_better(run):
     stands = lines(found.files["standings"], objective="deletion", curve_masking="zero")
     best = max(stands, key=lambda r: r["probability_best"])
     assert best["label"] == "moxi" and not best["more_is_better"] and best["rank_high"] == 1
-    compared = lines(found.files["comparisons"], objective="deletion", curve_masking="zero")
+    cell = {"objective": "deletion", "curve_masking": "zero"}
+    compared = lines(found.files["comparisons"], **cell, chosen=False)
     (moxi,) = (r for r in compared if r["label"] == "moxi")
     assert moxi["difference"] < -0.1 and moxi["probability_better_by_margin"] > 0.99
-    assert moxi["better"] > 25 and not moxi["chosen"]
+    assert moxi["better"] > 25
+    best = lines(found.files["comparisons"], **cell, chosen=True)
+    assert {r["against"] for r in best} == {moxi["method"]}
     (random,) = (r for r in compared if r["label"].startswith("random"))
     assert random["difference"] > 0 and random["probability_worse_by_margin"] > 0.99
     seeds = [

@@ -27,8 +27,7 @@ def run_of(tmp_path, areas: dict[str, list[float | None]], objective: str = "ins
 def found_in(run, **more) -> list[verdict.Verdict]:
     settings = SETTINGS | {"out": run.out} | more
     found = aggregate(run, settings)
-    summaries = [group.summary for group in found.groups]
-    return verdict.verdicts(found.scan, found.names, summaries, settings)
+    return verdict.verdicts(found.compared)
 
 
 def test_a_small_but_steady_lead_wins_where_intervals_of_areas_overlap(tmp_path):
@@ -63,21 +62,22 @@ def test_of_deletion_the_smallest_area_is_the_best(tmp_path):
     assert one.title == "b" and one.rivals[0].difference == pytest.approx(0.3)
 
 
-def test_methods_are_compared_on_the_images_that_all_have(tmp_path):
-    (one,) = found_in(run_of(tmp_path, {"a": [0.4, 0.4, 0.4], "b": [0.1, 0.1, None]}))
-    assert one.n == 2 and one.area == pytest.approx(0.4)
+def test_methods_are_compared_on_the_images_that_both_have(tmp_path):
+    (one,) = found_in(run_of(tmp_path, {"a": [0.4] * 4, "b": [0.1, 0.1, 0.1, None]}))
+    assert one.n == one.rivals[0].n == 3 and one.area == pytest.approx(0.4)
 
 
-def test_many_images_give_the_interval_of_few(tmp_path, monkeypatch):
+def test_the_page_says_what_the_table_says_whatever_the_reference_is(tmp_path):
     rng = np.random.default_rng(1)
-    areas = {"a": list(rng.normal(0.5, 0.1, 300)), "b": list(rng.normal(0.45, 0.1, 300))}
+    areas = {m: list(rng.normal(0.5 - 0.02 * i, 0.1, 9)) for i, m in enumerate("abc")}
     run = run_of(tmp_path, areas)
-    (few,) = found_in(run, resamples=2000)
-    monkeypatch.setattr(verdict, "MANY", 10)
-    (many,) = found_in(run, resamples=2000)
-    for side in ("low", "high"):
-        one, other = (getattr(v.rivals[0], side) for v in (few, many))
-        assert other == pytest.approx(one, abs=0.003)
+    (one,) = found_in(run)
+    assert (one,) == tuple(found_in(run, against="c"))
+    (found,) = studies.findings(SETTINGS | {"out": run.out})
+    html, rival = found.section(0).html, one.rivals[0]
+    assert f"{rival.difference:.3f} [{rival.low:.3f}, {rival.high:.3f}]" in html
+    ends = sorted((-rival.low, -rival.high))
+    assert f"{-rival.difference:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]" in found.table
 
 
 def test_one_method_alone_is_no_contest(tmp_path):

@@ -59,9 +59,8 @@ def comparisons(
                 seed=settings["seed"],
             )
             _stand(found, said, cell, stand)
-        reference = _reference(cell, stand, settings["against"])
-        if reference is not None:
-            found.comparisons.extend(_versus(said, cell, stand, reference, settings))
+        for reference, best in _references(cell, stand, settings["against"]):
+            found.comparisons.extend(_versus(said, cell, stand, reference, settings, best=best))
         found.profiles.extend(_profiles(said, cell))
         found.two_phase.extend(_two_phase(said, cell, settings))
     found.agreement.extend(_agreement(every))
@@ -80,13 +79,16 @@ def _check(setting: str, method: str | None, every: Sequence[Cell]) -> None:
     raise UsageError(f"{setting}={method}: no such method; {suggestion(method, known)}")
 
 
-def _reference(cell: Cell, stand: Standings | None, against: str | None) -> int | None:
-    """The method that is asked for, or the best one."""
-    if len(cell.members) < 2:
-        return None
-    if against is not None:
-        return cell.place(against)
-    return None if stand is None else int(stand.mean_M.argmax())
+def _references(
+    cell: Cell, stand: Standings | None, against: str | None
+) -> Iterator[tuple[int, bool]]:
+    """The best method, which the images choose, and the one that is asked for."""
+    if len(cell.members) > 1 and stand is not None:
+        yield int(stand.mean_M.argmax()), True
+    if len(cell.members) > 1 and against is not None:
+        place = cell.place(against)
+        if place is not None:
+            yield place, False
 
 
 def _versus(
@@ -95,6 +97,8 @@ def _versus(
     stand: Standings | None,
     reference: int,
     settings: Mapping[str, Any],
+    *,
+    best: bool,
 ) -> list[Row]:
     """Each method against the reference. Where that is the best of M, which the images have chosen,
     Holm corrects for all M (M - 1) / 2 pairs that it may have been of."""
@@ -117,7 +121,7 @@ def _versus(
                 "seeds": len(member.fingerprints),
                 "against": members[reference].name.title,
                 "against_fingerprint": members[reference].fingerprints[0],
-                "chosen": settings["against"] is None,
+                "chosen": best,
                 "own_masking": member.own,
                 "against_own_masking": members[reference].own,
                 "more_is_better": cell.sign > 0,
@@ -140,7 +144,7 @@ def _versus(
             }
         )
     m = len(members)
-    pairs = m * (m - 1) // 2 if settings["against"] is None else len(rows)
+    pairs = m * (m - 1) // 2 if best else len(rows)
     for row, p in zip(rows, holm([row["p"] for row in rows], pairs), strict=True):
         row["p_holm"] = float(p)
     return rows

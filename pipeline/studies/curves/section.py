@@ -31,7 +31,7 @@ def section(run: RunDir, found: Aggregate, settings: Mapping[str, Any], gallery:
     fixed = [c for c in HEADS if len({s.get(c) for s in summaries}) == 1 and summaries[0].get(c)]
     pictures = Gallery(run, found.names, settings.get("plugins", ()))
     shown = found.scan.whole(found.scan.first(gallery)).drop_columns(["heat"])
-    said = verdicts(found.scan, found.names, summaries, settings)
+    said = verdicts(found.compared)
     html = rendered(
         Path(__file__).with_name("section.html"),
         images=found.scan.n_images,

@@ -97,13 +97,14 @@ def confidence(found: Aggregate) -> Table | None:
 
 
 def versus(found: Aggregate) -> Table | None:
-    """A line a method of each cell that has several: its difference to the reference, image by
-    image, and how sure that is."""
+    """A line a method of each cell that has several: its difference to the reference that is asked
+    for, else the best, image by image, and how sure that is."""
     compared = found.compared
+    asked = [row for row in compared.comparisons if not row["chosen"]] or compared.comparisons
     rows = []
-    several = varied([dict(row) for row in compared.comparisons]) if compared.comparisons else []
+    several = varied([dict(row) for row in asked]) if asked else []
     seen = {}
-    for row in compared.comparisons:
+    for row in asked:
         seen.setdefault(tuple(row[c] for c in ALIKE), []).append(row)
     best = {
         (*(row[c] for c in ALIKE), row["method"]): row["probability_best"]
