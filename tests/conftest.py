@@ -1,12 +1,11 @@
 import io
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from processes import job, ray_cluster
 
 from pipeline.engine import Engine
 from pipeline.game.arena import Arena
@@ -17,22 +16,6 @@ from pipeline.models.timm import TimmModel
 from pipeline.players import View
 from pipeline.scores.target import Target
 from pipeline.searches.greedy import Greedy
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def job(name: str, *overrides: str, check: bool = True) -> subprocess.CompletedProcess:
-    """Run `python -m jobs.<name>` as a user would; on failure show what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"jobs.{name}", *overrides],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -67,6 +50,13 @@ def demo_shards(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("demo")
     job("demo", f"out={folder}")
     return f"{folder}/demo-*.tar"
+
+
+@pytest.fixture(scope="session")
+def shared_ray():
+    """The setting by which a job joins a Ray that many tests share: to start one takes longer."""
+    for address in ray_cluster():
+        yield f"cluster.address={address}"
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, job
+from conftest import ROOT
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from processes import job
 
 from jobs import (
     aggregate,

@@ -113,13 +113,13 @@ def plan(tmp_path, content) -> None:
         assert len(run.sealed()) == 2
 
 
-@tries(100)
+@tries(50)
 @given(changes=edits)
 def test_a_damaged_part(tmp_path, changes):
     damaged(tmp_path, changes)
 
 
-@tries(100)
+@tries(50)
 @given(columns=tables, metadata=said)
 def test_a_foreign_part(tmp_path, columns, metadata):
     foreign(tmp_path, columns, metadata)

@@ -36,7 +36,7 @@ def elsewhere(tmp_path, monkeypatch):
     logging.getLogger("hydra").setLevel(logging.ERROR)
 
 
-@tries(60)
+@tries(30)
 @given(st.sampled_from(JOBS), st.lists(st.tuples(st.sampled_from(KEYS), VALUES), max_size=4))
 def test_a_command_line_is_settings_or_one_line(job, given_):
     try:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import job, logits, prepared
+from conftest import logits, prepared
+from processes import job
 from safetensors.torch import save_file
 from torch.testing import assert_close
 

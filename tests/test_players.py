@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import encode, job, write_tar
+from conftest import encode, write_tar
 from PIL import Image
+from processes import job
 from scipy.ndimage import label as scipy_label
 from shown import held, images
 from synthetic import seal
@@ -487,7 +488,7 @@ def report(out) -> str:
     return (out / "report" / "index.html").read_text()
 
 
-def test_a_run_on_label_maps_of_any_number_of_regions(tmp_path):
+def test_a_run_on_label_maps_of_any_number_of_regions(tmp_path, shared_ray):
     members = {}
     for seed, key in enumerate("abcd"):
         members[f"{key}.jpg"] = photograph(seed)
@@ -499,7 +500,7 @@ def test_a_run_on_label_maps_of_any_number_of_regions(tmp_path):
     job(
         *("evaluate", "dataset.name=maps", f"dataset.shards={shard}", f"out={out}", *MODEL),
         *("players=label_maps", "methods=[moxi_insertion,random_0]", "cluster.threads=1"),
-        *("max_failed=1", "cluster.actors=1"),
+        *("max_failed=1", "cluster.actors=1", shared_ray),
     )
     rows = {(r["key"], r["method"]): r for r in RunDir(str(out), CURVES).read().to_pylist()}
     assert rows["a", "moxi_insertion"]["n_players"] == 2

@@ -1,14 +1,11 @@
 """Nothing secret is written down or printed, wherever it comes from."""
 
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT
+from processes import job
 
 from pipeline.data.urls import shard_names
 from pipeline.redaction import HIDDEN, Guarded, redacted
@@ -97,10 +94,10 @@ def test_a_run_directory_and_wandb_hold_no_secret(tmp_path, demo_shards):
     given += [f"dataset.shards={demo_shards}", f"tracking.tags=[{SECRET}]", "cluster.actors=1"]
     given += [f"tracking.group=https://user:{SECRET}@host/paper"]
     env = {"WANDB_API_KEY": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET[::-1], "HOME": str(home)}
-    said = run(["jobs.evaluate", *given, *common], env)
-    said += run(["jobs.aggregate", "resamples=10", *common], env)
+    said = run(["evaluate", *given, *common], env)
+    said += run(["aggregate", "resamples=10", *common], env)
     wrong = [f"dataset.shards={shards[1]}", "dataset.name=demo", *common]
-    said += run(["jobs.evaluate", *wrong], env, 2)
+    said += run(["evaluate", *wrong], env, 2)
     looked_at = [path for path in out.rglob("*") if path.is_file()]
     kinds = {path.name for path in looked_at} | {path.suffix for path in looked_at}
     assert {"config.yaml", "command.txt", "index.html", ".parquet", ".wandb"} <= kinds
@@ -120,13 +117,6 @@ def contents(path: Path) -> bytes:
 
 
 def run(command: list[str], env: dict[str, str], code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = job(*command, env=env, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

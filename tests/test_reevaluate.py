@@ -10,9 +10,10 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from conftest import encode, job, write_tar
+from conftest import encode, write_tar
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
+from processes import job
 from synthetic import seal
 
 from jobs import evaluate, reevaluate
@@ -86,14 +87,14 @@ def test_the_same_checkpoint_passes_and_computes_nothing(pinned, capsys):
     assert held(pinned) == 0 and len(list((pinned / "v1" / "history").iterdir())) == 1
 
 
-def test_other_weights_are_a_regression_until_somebody_accepts_them(pinned, capsys):
+def test_other_weights_are_a_regression_until_somebody_accepts_them(pinned, capsys, shared_ray):
     assert held(pinned, "promote=true") == 0
     names, out = pinned / "names", pinned / "nightly"
     weights = [f"model.weights={pinned}/v2.safetensors", "model.label=v2"]
     done = job(
         *("reevaluate", f"out={out}", "baseline=main", f"baselines={names}", "resamples=100"),
         *(*weights, "tolerance.auc=0.0001", "tolerance.orders=0.01", "tracking=disabled"),
-        "cluster.actors=1",
+        *("cluster.actors=1", shared_ray),
         check=False,
     )
     assert done.returncode == 3, done.stdout + done.stderr

@@ -1,11 +1,8 @@
 """End to end: real Ray, tars, photographs and ImageNet weights; processes are killed."""
 
 import io
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +12,9 @@ import psutil
 import pytest
 import timm
 import torch
-from conftest import ROOT, job, write_tar
+from conftest import write_tar
 from PIL import Image
+from processes import Started, job
 from shown import images
 
 from pipeline.api import judge
@@ -117,8 +115,8 @@ def test_a_search_beats_the_controls(finished):
         assert mean("moxi_deletion", "deletion") < mean(other, "deletion")
 
 
-def test_three_actors_make_the_same_rows(finished, tmp_path, demo_shards):
-    out, methods = tmp_path / "three", ("moxi_insertion", "moxi_minus", "random_0")
+def test_two_actors_make_the_same_rows(finished, tmp_path, demo_shards, shared_ray):
+    out, methods = tmp_path / "two", ("moxi_insertion", "moxi_minus", "random_0")
     job(
         "evaluate",
         "dataset=demo",
@@ -127,14 +125,15 @@ def test_three_actors_make_the_same_rows(finished, tmp_path, demo_shards):
         *SMALL,
         f"methods=[{','.join(methods)}]",
         "dataset.limit=3",
-        "cluster.actors=3",
+        "cluster.actors=2",
         "engine.images_in_flight=1",
+        shared_ray,
     )
-    one, three = by_identity(finished), by_identity(out)
-    keys = {key for key, *_ in three}
+    one, two = by_identity(finished), by_identity(out)
+    keys = {key for key, *_ in two}
     assert len(keys) == 3
-    assert three.keys() == {i for i in one if i[0] in keys and i[1] in methods}
-    for identity, other in three.items():
+    assert two.keys() == {i for i in one if i[0] in keys and i[1] in methods}
+    for identity, other in two.items():
         row = one[identity]
         for column in ("order", "fingerprint", "label", "prediction", "target", "evaluations"):
             assert row[column] == other[column], identity
@@ -150,6 +149,7 @@ def test_the_same_command_again_computes_nothing(finished, demo_shards):
     assert before == {p: p.stat().st_mtime_ns for p in (finished / "results").iterdir()}
 
 
+@pytest.mark.slow  # the sweep's test adds rows too
 def test_another_method_computes_only_its_own_rows(finished, tmp_path, demo_shards):
     import shutil
 
@@ -168,7 +168,7 @@ def test_another_method_computes_only_its_own_rows(finished, tmp_path, demo_shar
 
 
 def test_orders_that_are_there_are_judged_otherwise_without_a_search(
-    finished, tmp_path, demo_shards
+    finished, tmp_path, demo_shards, shared_ray
 ):
     import shutil
 
@@ -182,6 +182,8 @@ def test_orders_that_are_there_are_judged_otherwise_without_a_search(
         *SMALL,
         "methods=[moxi_insertion,gradcam]",
         "masking@curve_masking=blur",
+        "cluster.actors=1",
+        shared_ray,
     ).stdout
     # the whole image, the empty one and the curves between them: of no search, of no heat map
     assert f"{8 * (2 + 3 * 15)} forwards" in said
@@ -234,7 +236,7 @@ def test_aggregation_and_report(finished):
     assert list(finished.glob("wandb/offline-run-*")), "no W&B run"
 
 
-def test_bad_samples_are_rows_and_good_ones_still_count(tmp_path, photographs):
+def test_bad_samples_are_rows_and_good_ones_still_count(tmp_path, photographs, shared_ray):
     chelsea, rocket = photographs["chelsea.png"], photographs["rocket.jpg"]
     write_tar(
         tmp_path / "mixed.tar",
@@ -260,6 +262,8 @@ def test_bad_samples_are_rows_and_good_ones_still_count(tmp_path, photographs):
         *SMALL,
         "methods=[moxi_insertion]",
         "max_failed=1",
+        "cluster.actors=1",
+        shared_ray,
     )
     found = {r["key"]: r for r in rows(out)}
     assert {k: r["status"] for k, r in found.items()} == {
@@ -286,6 +290,8 @@ def test_bad_samples_are_rows_and_good_ones_still_count(tmp_path, photographs):
         "target=label",
         "masking@curve_masking=blur",
         "max_failed=1",
+        "cluster.actors=1",
+        shared_ray,
     )
     chosen = [r for r in rows(out) if r["key"] in "ac"]
     assert {(r["key"], r["status"]) for r in chosen} == {("a", "ok"), ("c", "failed")}
@@ -293,30 +299,24 @@ def test_bad_samples_are_rows_and_good_ones_still_count(tmp_path, photographs):
     assert {r["curve_masking"] for r in chosen} == {"blur"}
 
 
-def start(out: Path, shards: str, *more: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "jobs.evaluate", "dataset=demo", f"dataset.shards={shards}"),
-            *(f"out={out}", "tracking=disabled", "cluster.threads=1"),
-            "+model.preprocessing.input_size=[3,128,128]",  # a third of the pixels
-            *(more or ("players.grid=4", "methods=[moxi_insertion,moxi_deletion]")),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+def start(out: Path, shards: str, *more: str) -> Started:
+    return Started(
+        *("evaluate", "dataset=demo", f"dataset.shards={shards}"),
+        *(f"out={out}", "tracking=disabled", "cluster.threads=1"),
+        "+model.preprocessing.input_size=[3,128,128]",  # a third of the pixels
+        *(more or ("players.grid=4", "methods=[moxi_insertion,moxi_deletion]", "cluster.actors=1")),
     )
 
 
-def wait_for_files(process: subprocess.Popen, out: Path, count: int) -> None:
+def wait_for_files(process: Started, out: Path, count: int) -> None:
     """Until so many images are durable."""
     until = time.monotonic() + 480
     while time.monotonic() < until:
         staged = [p for p in out.glob("staging/results/*/*.parquet") if p.name[0] != "."]
         if len(staged) + (len(rows(out)) if list(out.glob("results/*.parquet")) else 0) >= count:
             return
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.2)
+        assert process.returncode is None, process.stdout + process.stderr
+        time.sleep(0.1)
     raise AssertionError("nothing was committed in time")
 
 
@@ -330,8 +330,8 @@ def test_a_killed_actor_costs_no_row(tmp_path, demo_shards):
         if any("ray::Worker" in part for part in child.cmdline()[:1])
     ]
     assert workers
-    os.kill(workers[0].pid, signal.SIGKILL)
-    said, _ = process.communicate(timeout=400)
+    workers[0].kill()
+    said = process.wait()
     assert process.returncode == 0, said
     assert len(by_identity(out)) == 8
     assert all(r["status"] == "ok" for r in rows(out))
@@ -341,9 +341,9 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
     out = tmp_path / "run"
     process = start(out, demo_shards)
     wait_for_files(process, out, 2)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.wait()
-    time.sleep(6)  # its actors notice and die; until then they may still commit
+    psutil.wait_procs(children, timeout=60)  # they notice and die; until then they may commit
     staged = [str(p) for p in out.glob("staging/results/*/*.parquet") if p.name[0] != "."]
     query = "select key, method, objective from read_parquet($files)"
     durable = set(duckdb.execute(query, {"files": staged}).fetchall()) if staged else set()
@@ -351,7 +351,7 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
     durable |= sealed.keys()
     assert len(durable) >= 2
     again = start(out, demo_shards)
-    said, _ = again.communicate(timeout=400)
+    said = again.wait()
     assert again.returncode == 0, said
     found = by_identity(out)
     assert len(found) == 16
@@ -365,11 +365,12 @@ def test_a_killed_driver_loses_nothing_that_was_committed(tmp_path, demo_shards)
 def test_a_run_that_is_asked_to_stop_keeps_what_is_done(tmp_path, demo_shards):
     out = tmp_path / "run"
     few = ("players.grid=4", "methods=[moxi_insertion]", "cluster.grace_s=1")
+    few += ("cluster.actors=1",)
     process = start(out, demo_shards, *few)
     wait_for_files(process, out, 1)
     mine = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=100)
+    process.signal(signal.SIGTERM)
+    said = process.wait(100)
     assert process.returncode == 1 and "Traceback" not in said
     (done,) = re.findall(r"error: stopped by SIGTERM: (\d+) of 8 images are done and stay", said)
     assert len(by_identity(out)) == int(done) < 8
@@ -377,11 +378,12 @@ def test_a_run_that_is_asked_to_stop_keeps_what_is_done(tmp_path, demo_shards):
     assert not mine & set(psutil.pids())
 
 
-def test_two_identical_commands_make_every_row_once(tmp_path, demo_shards):
+def test_two_identical_commands_make_every_row_once(tmp_path, demo_shards, shared_ray):
     out = tmp_path / "run"
     few = ("dataset.limit=3", "players=patch2", "methods=[random_0,moxi_minus]")
+    few += ("cluster.actors=1", shared_ray)
     both = [start(out, demo_shards, *few) for _ in range(2)]
-    said = [process.communicate(timeout=400)[0] for process in both]
+    said = [process.wait() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert len(by_identity(out)) == 3 * (2 + 2)
     first, second = sorted(said, key=lambda text: "waiting up to" in text)

@@ -3,8 +3,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import job, logits, moxi, prepared
+from conftest import logits, moxi, prepared
 from PIL import Image
+from processes import job
 
 from pipeline import UsageError
 from pipeline.data.images import decode

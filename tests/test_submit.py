@@ -13,11 +13,12 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import ROOT, job
+from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from processes import job
 
 from jobs import submit
 from jobs.submit import composed, translated

@@ -1,8 +1,6 @@
 """Sweeps end to end: real Ray, a small network with random weights, drivers that are killed."""
 
 import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, encode, job, write_tar
+from conftest import encode, write_tar
 from PIL import Image
+from processes import Started, job
 
 from jobs import aggregate
 from pipeline.rows import RunDir
@@ -45,27 +44,16 @@ def given(shard: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
-def started(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs.evaluate", "-m", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def killed(process: subprocess.Popen, when) -> str:
+def killed(process: Started, when) -> str:
     """kill -9 once `when` holds; its actors notice and end."""
     until = time.monotonic() + 480
     while not when() and time.monotonic() < until:
-        assert process.poll() is None, process.stdout.read()
+        assert process.returncode is None, process.stdout + process.stderr
         time.sleep(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    said, _ = process.communicate()
     psutil.wait_procs(children, timeout=60)
-    return said
+    return process.stdout + process.stderr
 
 
 def identities(out: Path) -> Counter:
@@ -76,11 +64,13 @@ def identities(out: Path) -> Counter:
     return Counter((r["key"], r["fingerprint"], r["objective"]) for r in rows)
 
 
-def test_a_sweep_computes_each_row_once_and_resumes_and_grows(shard, tmp_path):
+def test_a_sweep_computes_each_row_once_and_resumes_and_grows(shard, tmp_path, shared_ray):
     out = tmp_path / "run"
     asked = given(shard, out, "players.grid=2,4", METHODS)
     run = RunDir(str(out), CURVES)
-    cut = killed(started(*asked, "masking=zero,blur"), lambda: len(list(staged(run))) >= 3)
+    cut = killed(
+        Started("evaluate", "-m", *asked, "masking=zero,blur"), lambda: len(list(staged(run))) >= 3
+    )
     assert "error" not in cut
     done = job("evaluate", "-m", *asked, "masking=zero,blur")
     found = identities(out)
@@ -98,7 +88,7 @@ def test_a_sweep_computes_each_row_once_and_resumes_and_grows(shard, tmp_path):
     assert len(json.loads((out / "sweep.json").read_text())["cells"]) == 12
 
     before = {part: (out / "results" / part).read_bytes() for part in run.sealed()}
-    more = job("evaluate", "-m", *asked, "masking=zero,blur,mean,nothing", check=False)
+    more = job("evaluate", "-m", *asked, "masking=zero,blur,mean,nothing", shared_ray, check=False)
     assert more.returncode == 1, more.stdout + more.stderr
     new = 2 * ROWS * IMAGES
     assert f"computing {new} rows of " in more.stdout
@@ -147,7 +137,7 @@ def test_a_search_resumes_after_a_kill_without_repeating_a_trial(shard, tmp_path
     def some() -> bool:
         return sum(t["state"] == "COMPLETE" for t in trials(out)) >= 4
 
-    cut = killed(started(*asked), some)
+    cut = killed(Started("evaluate", "-m", *asked), some)
     before = trials(out)
     told = [t for t in before if t["state"] == "COMPLETE"]
     assert 4 <= len(told) < 12 and "error" not in cut

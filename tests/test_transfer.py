@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, encode, job, write_tar
+from conftest import ROOT, encode, write_tar
 from PIL import Image
+from processes import job
 from shown import images
 
 from jobs import aggregate, evaluate
@@ -299,7 +300,7 @@ def test_a_class_that_the_model_lacks_is_a_failed_row(shard, lender, tmp_path):
             assert "is not one of the model's 2" in row["error"] and row["prediction"] in (0, 1)
 
 
-def test_a_whole_run_on_ray(shard, tmp_path, capsys):
+def test_a_whole_run_on_ray(shard, tmp_path, capsys, shared_ray):
     """Into the lender's own directory: planned, computed, compacted, verified, shown."""
     theirs = settings(shard, tmp_path, A)
     lender = run(theirs)[0]
@@ -310,7 +311,7 @@ def test_a_whole_run_on_ray(shard, tmp_path, capsys):
         ("moxi_insertion", f"{4 * 3}"),
         ("random_0", f"{4 * 2 * 3}"),
     ]
-    said = job("evaluate", *arguments, "max_failed=1", "cluster.actors=1").stdout
+    said = job("evaluate", *arguments, "max_failed=1", "cluster.actors=1", shared_ray).stdout
     assert "computing 12 rows of 4 images" in said and f"{3 * (2 + 3 * 3)} forwards" in said
     before = by_place(lender, order_model=None)
     judged = [r for r in lender.read().to_pylist() if r["order_model"]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from conftest import job
+from processes import job
 from shown import images
 
 from pipeline.rows import RunDir
@@ -24,12 +24,16 @@ SETTINGS = {
 }
 
 
-def ask(out: Path, shards: str, *overrides: str, methods=METHODS):
+@pytest.fixture(scope="module")
+def given(demo_shards, shared_ray) -> tuple[str, ...]:
+    shards = ("dataset=demo", f"dataset.shards={demo_shards}", "dataset.limit=2")
+    return (*shards, "cluster.threads=1", "cluster.actors=1", shared_ray)
+
+
+def ask(out: Path, given: tuple[str, ...], *overrides: str, methods=METHODS):
     return job(
         "undesirable",
-        "dataset=demo",
-        f"dataset.shards={shards}",
-        "dataset.limit=2",
+        *given,
         f"out={out}",
         "greedy_grid=4",
         "tracking=disabled",
@@ -47,9 +51,9 @@ def rows(out: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, demo_shards) -> Path:
+def finished(tmp_path_factory, given) -> Path:
     out = tmp_path_factory.mktemp("undesirable") / "run"
-    ask(out, demo_shards)
+    ask(out, given)
     return out
 
 
@@ -80,28 +84,25 @@ def test_rows_hold_masks_and_what_they_do(finished):
     assert len(blurred) == len({r["key"] for r in found}) == 2
 
 
-def test_the_same_command_computes_nothing_and_more_trials_only_those(finished, demo_shards):
-    said = ask(finished, demo_shards).stdout
+def test_actors_and_batches_do_not_decide_masks(finished, given, tmp_path):
+    def masks(out: Path) -> dict[tuple, list[float]]:
+        return {(r["key"], r["method"]): r["mask"] for r in rows(out)}
+
+    one = masks(finished)
+    more = ("controls=[]", "cluster.actors=2", "engine.tokens_per_batch=1200")
+    ask(tmp_path / "two", given, *more)
+    assert one == masks(tmp_path / "two") and len(one) == 6
+
+
+def test_only_what_is_new_is_computed_and_the_report_shows_masks(finished, given):
+    said = ask(finished, given).stdout
     assert "6 of 6 rows are there; nothing to compute" in said
-    said = ask(finished, demo_shards, "trials=2", methods=["f_tc"]).stdout
-    assert "2 of 4 rows are there; computing 2 rows of 2 images" in said
+    more = ("trials=2", "methods.f_ntc.cells=14", "controls=[random]")
+    said = ask(finished, given, *more, methods=["f_tc", "f_ntc"]).stdout
+    assert "2 of 8 rows are there; computing 6 rows of 2 images" in said
     again = {(r["key"], r["trial"]): r["mask"] for r in rows(finished) if r["method"] == "f_tc"}
     assert sorted(trial for _, trial in again) == [0, 0, 1, 1]
     assert again["chelsea", 0] != again["chelsea", 1]
-
-
-def test_actors_and_batches_do_not_decide_masks(demo_shards, tmp_path):
-    def masks(name: str, *overrides: str) -> dict[str, list[float]]:
-        ask(tmp_path / name, demo_shards, "controls=[]", "cluster.threads=1", *overrides)
-        return {(r["key"], r["method"]): r["mask"] for r in rows(tmp_path / name)}
-
-    one = masks("one", "cluster.actors=1")
-    two = masks("two", "cluster.actors=2", "engine.tokens_per_batch=1200")
-    assert one == two and len(one) == 6
-
-
-def test_the_report_shows_masks(finished, demo_shards):
-    ask(finished, demo_shards, "methods.f_ntc.cells=14", "controls=[random]", methods=["f_ntc"])
     said = job("aggregate", f"out={finished}", "resamples=200").stdout
     assert "f_ntc" in said and "undesirable_base" in said
     page = (finished / "report" / "index.html").read_text()

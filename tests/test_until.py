@@ -7,7 +7,8 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from conftest import job, write_tar
+from conftest import write_tar
+from processes import job
 from synthetic import curve, made, seal
 
 from jobs import decide
