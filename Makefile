@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
+TESTERS ?= 2
 
 .PHONY: help setup quickstart undesirable test fuzz faults cluster lint format reference benchmark clean
 
@@ -31,8 +32,8 @@ undesirable: setup ## which pixels stand in the true class's way
 	$(BIN)/python -m jobs.undesirable experiment=undesirable_demo
 	$(BIN)/python -m jobs.aggregate out=runs/undesirable
 
-test: setup ## the default test suite
-	$(BIN)/python -m pytest
+test: setup ## the default test suite, in TESTERS=2 processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 fuzz: setup ## tens of thousands of made-up tars, images, settings and result files
 	FUZZ=1 $(BIN)/python -m pytest tests/test_fuzz_data.py tests/test_fuzz_rows.py tests/test_fuzz_settings.py

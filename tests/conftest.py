@@ -18,6 +18,11 @@ from pipeline.scores.target import Target
 from pipeline.searches.greedy import Greedy
 
 
+def pytest_collection_modifyitems(items):
+    """Modules that start processes come first: among several testers they would end last."""
+    items.sort(key=lambda item: getattr(item.module, "job", None) is not job)
+
+
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:

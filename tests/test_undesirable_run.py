@@ -92,12 +92,13 @@ def test_actors_and_batches_do_not_decide_masks(finished, given, tmp_path):
     more = ("controls=[]", "cluster.actors=2", "engine.tokens_per_batch=1200")
     ask(tmp_path / "two", given, *more)
     assert one == masks(tmp_path / "two") and len(one) == 6
+    assert all(group.summary["n"] == 2 for group in masks_of(tmp_path / "two").groups)
 
 
 def test_only_what_is_new_is_computed_and_the_report_shows_masks(finished, given):
     said = ask(finished, given).stdout
     assert "6 of 6 rows are there; nothing to compute" in said
-    more = ("trials=2", "methods.f_ntc.cells=14", "controls=[random]")
+    more = ("trials=2", "methods.f_ntc.cells=14")
     said = ask(finished, given, *more, methods=["f_tc", "f_ntc"]).stdout
     assert "2 of 8 rows are there; computing 6 rows of 2 images" in said
     again = {(r["key"], r["trial"]): r["mask"] for r in rows(finished) if r["method"] == "f_tc"}
