@@ -10,17 +10,18 @@ import os
 import signal
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTED = ["pytest", "jobs.evaluate", "jobs.undesirable", "jobs.aggregate", "jobs.reevaluate"]
 LIMIT_S = 500.0
 forks = multiprocessing.get_context("forkserver")
-os.environ.setdefault(
-    "RAY_AUTH_MODE", "token"
-)  # Ray reads it as it is imported; to join, it must be said
+RAY = {"RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0"}
+"""Read by Ray as it is imported: to join one that has a token, it must be said; and what a test waits
+for is not to be slower than what runs beside it."""
 
 
 class Started:
@@ -29,7 +30,7 @@ class Started:
     def __init__(self, name: str, *arguments: str, cwd: Path = ROOT, env: dict | None = None):
         self._folder = tempfile.TemporaryDirectory()
         self._said = [Path(self._folder.name) / stream for stream in ("stdout", "stderr")]
-        asked = ([name, *arguments], str(cwd), dict(os.environ) | (env or {}), self._said)
+        asked = ([name, *arguments], str(cwd), os.environ | RAY | (env or {}), self._said)
         self._process = fork(_job, *asked)
         self.pid: int = self._process.pid  # type: ignore[assignment]
 
@@ -89,13 +90,9 @@ def ray_cluster():
 def fork(function, *arguments) -> multiprocessing.process.BaseProcess:
     """A process that calls a function of this module."""
     process = forks.Process(target=function, args=arguments)
-    here = os.getcwd()
-    os.chdir(ROOT)  # where the process that is forked from finds what it imports
-    try:
+    with chdir(ROOT), patch.dict(os.environ, RAY):  # for the process that is forked from
         forks.set_forkserver_preload(IMPORTED)
         process.start()
-    finally:
-        os.chdir(here)
     return process
 
 
