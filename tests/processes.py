@@ -20,8 +20,8 @@ IMPORTED = ["pytest", "jobs.evaluate", "jobs.undesirable", "jobs.aggregate", "jo
 LIMIT_S = 500.0
 forks = multiprocessing.get_context("forkserver")
 RAY = {"RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0"}
-"""Read by Ray as it is imported: to join one that has a token, it must be said; and what a test waits
-for is not to be slower than what runs beside it."""
+"""Read by Ray as it is imported: to join one that has a token, it must be said; and what a test
+waits for is not to be slower than what runs beside it."""
 
 
 class Started:

@@ -85,7 +85,7 @@ def test_an_address_that_nobody_listens_at_is_refused_within_seconds(tmp_path):
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "nonsense", "127.0.0.1:99999"):
         with pytest.raises(UsageError, match=r"^cluster.address=\S+: give .* nobody answers"):
             evaluate.main.settings([*asked, f"cluster.address={address}"])
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # not the minutes that Ray would wait
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"127.0.0.1:{server.getsockname()[1]}"
         assert evaluate.main.settings([*asked, f"cluster.address={place}"])
