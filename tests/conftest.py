@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from processes import ROOT as ROOT
 from processes import job, ray_cluster
 
+from jobs import demo
 from pipeline.engine import Engine
 from pipeline.game.arena import Arena
 from pipeline.masking import Shown
@@ -18,9 +20,17 @@ from pipeline.scores.target import Target
 from pipeline.searches.greedy import Greedy
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Modules that start processes come first: among several testers they would end last."""
-    items.sort(key=lambda item: getattr(item.module, "job", None) is not job)
+    """Modules that start jobs come first, and one tester has them all: a Ray that starts while
+    another does may be too slow for itself. The others go from module to module."""
+
+    def group(item) -> str:
+        return "jobs" if getattr(item.module, "job", None) is job else item.module.__name__
+
+    items.sort(key=lambda item: group(item) != "jobs")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -53,7 +63,7 @@ def photographs() -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def demo_shards(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("demo")
-    job("demo", f"out={folder}")
+    demo.main.job(demo.main.settings([f"out={folder}"]))
     return f"{folder}/demo-*.tar"
 
 

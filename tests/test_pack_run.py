@@ -4,11 +4,10 @@ import json
 
 import layouts
 import pytest
-from conftest import ROOT
+from processes import ROOT, job
 
 from jobs.evaluate import main as evaluate
 from jobs.pack import main as pack
-from pipeline import workers
 from pipeline.rows import RunDir
 from pipeline.studies.curves.rows import CURVES
 
@@ -43,7 +42,7 @@ def test_data_sets_differ_in_nothing_but_their_name(name, tmp_path, monkeypatch)
     pack.job(pack.settings([f"dataset={name}", "images=raw", *source]))
     settings = evaluate.settings([f"dataset={name}", *SAME])
     assert settings["dataset"]["shards"] == f"data/{name}"
-    workers.run("curves", settings)
+    job("evaluate", f"dataset={name}", *SAME, cwd=tmp_path)
     rows = RunDir(f"runs/{name}", CURVES).read().to_pylist()
     assert {(r["status"], r["error"]) for r in rows} == {("ok", None)}
     assert {r["key"]: r["label"] for r in rows} == LABELS[name]
