@@ -2,9 +2,11 @@
 
 import importlib
 
+import numpy as np
 import pytest
+import torch
 
-from benchmarks import host
+from benchmarks import host, turns
 from pipeline.engine import Engine
 
 
@@ -38,3 +40,19 @@ def test_the_null_model_is_asked_for_every_set_of_both_searches():
     for rows in found:
         assert [row["status"] for row in rows] == ["ok", "ok"]
         assert all(sorted(row["order"]) == list(range(9)) for row in rows)
+
+
+def test_turns_go_back_and_forth():
+    seen = []
+    runs = {name: lambda piece, n=name: seen.append(f"{n}{piece}") or piece for name in "ab"}
+    spent = turns.in_turns(runs, [1, 2], 2, torch.device("cpu"))
+    assert seen == "a1 b1 b2 a2 b1 a1 a2 b2".split()
+    assert [[turn.result for turn in piece] for piece in spent["a"]] == [[1, 1], [2, 2]]
+    assert turns.seconds(spent["b"], "cpu").shape == (2, 2)
+
+
+def test_a_ratio_of_turns_does_not_see_what_slowed_both_down():
+    slowed_PR = np.random.default_rng(0).uniform(1, 10, (4, 5))
+    assert turns.ratio(3 * slowed_PR, slowed_PR) == pytest.approx((3, 3, 3))
+    value, low, high = turns.ratio(slowed_PR, slowed_PR[:, ::-1])
+    assert low < value < high and value == pytest.approx(1)
