@@ -7,10 +7,12 @@ from conftest import prepared
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.engine import Engine, Listed, PerRow, Request
+from pipeline.engine.pool import Budget
 from pipeline.game import Reads
 from pipeline.game.sets import Hands, SetGame, read_out
 from pipeline.masking.blur import Blur
 from pipeline.masking.zero import Zero
+from pipeline.models import Model
 from pipeline.players.patch_grid import PatchGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -237,3 +239,24 @@ def test_a_program_that_fails_fails_only_who_asked_and_tells_them_once(tiny_mode
     assert told == [f"{step} failed"] * 2
     rest = [5, 6] if (step, depth) == ("answer", 2) else []  # was under way already
     assert bad.batches == ([] if step == "lengths" else [[1, 2, 3, 4], [*rest, 8, 9]])
+
+
+@pytest.mark.parametrize(
+    ("fastest", "most", "found"),
+    [(400, None, 400), (100, None, 100), (10**6, 800, 800), (10**6, 1000, 800)],
+)
+def test_a_budget_ends_at_the_size_beyond_which_batches_are_no_faster(fastest, most, found):
+    budget = Budget(100, growing=True, most=most)
+    while budget.growing:
+        size = budget.tokens
+        budget.settled(size // 2, 1e-9)  # not full: says nothing
+        for delay in (7, 3, 1):  # the machine is busy with others
+            budget.settled(size, delay * size / min(size, fastest))
+    assert budget.tokens == found
+
+
+def test_on_a_cpu_a_budget_grows_to_four_times_what_it_begins_with():
+    model = Model(module=torch.nn.Linear(1, 1), preprocessing={})
+    grows, given = (Engine(model, tokens_per_batch=t)._budgets[Squares()] for t in (None, 50))
+    assert (grows.growing, grows.most) == (True, 4 * grows.tokens)
+    assert (given.growing, given.tokens) == (False, 50)

@@ -103,15 +103,17 @@ class Engine:
     """Runs tasks against one model on one device. Not thread-safe: one thread owns it."""
 
     def __init__(self, model: Model, *, tokens_per_batch: int | None = None):
-        """`tokens_per_batch`: the budget of a batch; None chooses it from the device.
+        """`tokens_per_batch`: the budget of a batch; None begins with the device's and finds for
+        each program how far larger ones are faster.
 
         A program whose batches do not fit into memory has its own halved, without losing work.
         """
         self.model = model
         on_cpu = model.device.type == "cpu"
         self.tokens_per_batch = tokens_per_batch or (2352 if on_cpu else 32768)
+        most = 4 * self.tokens_per_batch if on_cpu else None  # a CPU does not say what fits
         self._budgets: defaultdict[Program, Budget] = defaultdict(
-            lambda: Budget(self.tokens_per_batch, growing=tokens_per_batch is None and not on_cpu)
+            lambda: Budget(self.tokens_per_batch, growing=tokens_per_batch is None, most=most)
         )
         self.counters = Counters()
         self._pools: dict[tuple[Program, int], Pool] = {}

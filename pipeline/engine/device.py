@@ -91,14 +91,17 @@ def _resident() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-MALLOC = {
+ENVIRONMENT = {
+    "GOMP_SPINCOUNT": "3000",
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-"""Environment for a CPU process whose engine runs beside other threads: `keep_freed_memory` for all
-of them, which can only be had before the first allocation."""
+"""Environment for a CPU process whose engine runs beside other threads and processes, all of which
+can only be had before the first allocation: `keep_freed_memory` for all threads; and OpenMP threads
+that wait for each other sleep after some microseconds instead of spinning for a tenth of a second
+on a core that the one waited for may need."""
 
 
 def keep_freed_memory() -> None:

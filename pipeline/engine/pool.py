@@ -46,24 +46,38 @@ class Pool:
         return taken
 
 
+TRIES = 3
+"""Full batches of a size whose best says how fast it is: others may keep the machine busy."""
+
+
 @dataclass(eq=False)
 class Budget:
-    """Tokens of one program's batches; grows while larger batches are faster per token."""
+    """Tokens of one program's batches; grows, to `most` at the most, while larger batches are
+    faster per token."""
 
     tokens: int
     growing: bool
+    most: int | None = None
     best_rate: float = 0.0
+    rates: list[float] = field(default_factory=list)
 
     def settled(self, tokens: int, seconds: float) -> None:
-        """Double for as long as full batches are at least 5 % faster per token."""
+        """Double for as long as full batches are at least 5 % faster per token than those of half
+        the size, and go back to the last that were."""
         if not self.growing or tokens <= 0.9 * self.tokens:
             return
-        rate = tokens / seconds
-        if rate > 1.05 * self.best_rate:
+        self.rates.append(tokens / seconds)
+        if len(self.rates) < TRIES:
+            return
+        rate, self.rates = max(self.rates), []
+        if rate <= 1.05 * self.best_rate:
+            self.tokens //= 2
+            self.growing = False
+        elif self.most is not None and 2 * self.tokens > self.most:
+            self.growing = False
+        else:
             self.best_rate = rate
             self.tokens *= 2
-        else:
-            self.growing = False
 
     def halve(self, tokens: int) -> None:
         """So many did not fit."""

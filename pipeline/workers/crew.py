@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline.engine import Counters
-from pipeline.engine.device import MALLOC
+from pipeline.engine.device import ENVIRONMENT
 from pipeline.rows import RunDir
 from pipeline.rows.writer import Identity, forget, register, take_over
 from pipeline.workers.actor import Worker
@@ -101,7 +101,7 @@ class Crew:
                     max_restarts=0,
                     max_task_retries=0,
                     max_concurrency=8,
-                    runtime_env={"env_vars": MALLOC},
+                    runtime_env={"env_vars": ENVIRONMENT},
                     **group.resources,
                 )
                 .remote(self.run.kind.study, dict(self.cells), self.plan.threads, name)
