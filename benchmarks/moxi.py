@@ -226,7 +226,9 @@ def main() -> None:
     parser.add_argument("--model", default="vit_tiny_patch16_224")
     parser.add_argument("--weights", help="checkpoint for --model; default: random weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", nargs="+", default=["fp32"], choices=list(PRECISIONS))
+    parser.add_argument(
+        "--precision", nargs="+", default=["fp32"], choices=["fp32", "tf32", "bf16"]
+    )
     parser.add_argument("--images", type=int, default=1, help="in flight together")
     parser.add_argument("--every", type=int, default=14, help="run every so many steps; 1 runs all")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each schedule at each step")

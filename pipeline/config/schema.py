@@ -18,7 +18,7 @@ from pipeline.config.limits import (
 class EngineConfig:
     """How a worker computes; none of this changes what a row means, but for `precision`."""
 
-    precision: str = setting("fp32", one_of("fp32", "tf32", "bf16"))
+    precision: str = setting("fp32", one_of("fp32", "tf32", "bf16", "verified"))
     tokens_per_batch: int | None = setting(None, at_least(1))
     images_in_flight: int | None = setting(None, at_least(1))
 

@@ -216,7 +216,8 @@ class Game:
 
     `ends` answers the empty and the full coalition, at no further cost. `share_N`: each player's
     fraction of the pixels. `view`, `regions_HW` (the player of each pixel): the image itself, where
-    there is one.
+    there is one. `verified`: what is only to be beaten may be asked in reduced precision
+    (`pipeline.searches.verified`).
     """
 
     n_players: int
@@ -225,6 +226,7 @@ class Game:
     share_N: Tensor = field(default_factory=lambda: torch.zeros(0))
     view: View | None = None
     regions_HW: Tensor | None = None
+    verified: bool = False
 
     @property
     def target(self) -> int:

@@ -100,6 +100,7 @@ class Arena:
             share_N=self.share_N,
             view=self.view,
             regions_HW=self.regions_HW,
+            verified=self.model.verified,
         )
 
     def play(self, coroutine: Generator[Ask, Any, T], masking: Masking) -> Turn[tuple[T, Bill]]:

@@ -79,6 +79,7 @@ class Subset:
                 scores_N=scores_N,
                 path=path if found.order else game.ends[:0],
                 singles_N=singles.value_C if singles and found.order else None,
+                details=found.details,
             )
         return explanation
 

@@ -17,7 +17,12 @@ from pipeline.models.head import Parts, example, split
 
 logging.getLogger("torchcam").setLevel(logging.ERROR)  # it warns of the layer that it chooses
 
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "verified": torch.float32,
+}
 EMBEDDINGS = ("stem.proj", "patch_embed")
 """Layers that cut an image into tokens: all that a network without convolutions has of maps."""
 Output = Literal["softmax", "sigmoid", "scalar"]
@@ -32,7 +37,8 @@ class Model:
 
     `name` says what it truly is, such as resnet18.a1_in1k; `preprocessing` holds timm's data config
     (input_size, interpolation, mean, std, crop_pct, crop_mode); `cam_layer` names the layer that
-    CAM methods read (None: the last feature map, or a ViT's last block); `output`: one of OUTPUTS.
+    CAM methods read (None: the last feature map, or a ViT's last block); `output`: one of OUTPUTS;
+    `verified`: searches may rank in reduced precision what they verify in this one.
     """
 
     module: nn.Module
@@ -42,6 +48,7 @@ class Model:
     weights_hash: str = ""
     cam_layer: str | None = None
     output: Output = "softmax"
+    verified: bool = False
 
     def encode(self, x_BCHW: Tensor) -> Tensor:
         """Features (B, D), what the classifier reads; the logits where not `has_features`."""

@@ -78,6 +78,7 @@ def ready(
         weights_hash=weights_hash,
         cam_layer=cam_layer,
         output=output,
+        verified=precision == "verified",
     )
     _ = model.has_features  # found out now, not under the first image
     return model

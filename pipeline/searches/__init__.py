@@ -38,11 +38,12 @@ class Stop:
 class Found:
     """An order, a prefix of one where the search stopped. `path`: F after each of its players, None
     where the order is empty or the search did not see it; `singles`: F of each player alone, where
-    it did."""
+    it did; `details`: what a row says of how it was found."""
 
     order: list[int]
     path: Scored | None = None
     singles: Scored | None = None
+    details: dict[str, Any] | None = None
 
 
 class Search(Protocol):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pipeline.game import Ask, Game
 from pipeline.scores import SetFunction
 from pipeline.searches import Found, Stop, Walk, first_best, joined
+from pipeline.searches.verified import Verified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Greedy:
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Pick one player a step until the search stops."""
+        checked = Verified(value) if game.verified else None
+        value = checked or value
         walk, singles = Walk(value, game, stop), None
         while not walk.done:
             rest = walk.rest
@@ -34,4 +37,5 @@ class Greedy:
             singles = scored if singles is None else singles
             best = first_best(scored.value_C, value.tie)
             walk.take(int(rest[best]), scored[best : best + 1])
-        return Found(order=walk.order, path=walk.path, singles=singles)
+        details = checked.details if checked and walk.order else None
+        return Found(order=walk.order, path=walk.path, singles=singles, details=details)
