@@ -262,10 +262,13 @@ def test_a_search_on_some_images_is_extended_by_a_cheap_one_on_all(tmp_path):
     prints = {"moxi": "moxi-zero", "fast": "fast"}
     told = made("x", methods={"moxi": MOXI, "fast": MOXI}) | {"fingerprints": prints}
     run = seal(tmp_path / "run", ([*some, *cheap], told))
-    (row,) = lines(found_in(run, cheap="fast", exact="moxi").files["two_phase"])
+    found = found_in(run, cheap="fast", exact="moxi")
+    (row,) = lines(found.files["two_phase"])
     truth = np.mean([r["auc_probability"] for r in rows_of("moxi", "insertion")])
     assert (row["n"], row["others"]) == (16, 16) and row["low"] < truth < row["high"]
     assert row["high"] - row["low"] < row["alone_high"] - row["alone_low"]
+    shown = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    assert shown in found.table and "of all images" in found.text
     given = job.main.settings([f"out={run.out}", "cheap=fast"])
     with pytest.raises(UsageError, match="cheap and exact"):
         statistics.check(given)

@@ -13,7 +13,7 @@ from pipeline.rows import RunDir
 from pipeline.studies.curves.drawn import curves
 from pipeline.studies.curves.statistics import Aggregate
 from pipeline.studies.curves.summaries import Group
-from pipeline.studies.curves.tables import areas, confidence, sources
+from pipeline.studies.curves.tables import areas, confidence, phases, sources
 from pipeline.studies.curves.tiles import items
 from pipeline.studies.curves.verdict import Verdict, verdicts
 from pipeline.studies.names import HEADS
@@ -43,6 +43,7 @@ def section(run: RunDir, found: Aggregate, settings: Mapping[str, Any], gallery:
         areas=areas(summaries),
         marks=_marks(summaries, said),
         confidence=confidence(found),
+        phases=phases(found),
         papers=found.papers,
         published=sources(summaries),
     )

@@ -136,6 +136,24 @@ def versus(found: Aggregate) -> Table | None:
     return Table(heads, rows, title="image by image, against the reference") if rows else None
 
 
+def phases(found: Aggregate) -> Table | None:
+    """What an exact method would say of all images on which a cheap one ran, and what it says of
+    its own by itself."""
+    rows = []
+    for row in found.compared.two_phase:
+        title = row["exact"] if row["against"] is None else f"{row['exact']} - {row['against']}"
+        rows.append(
+            [
+                *(title, row["cheap"], row["objective"], row["measure"]),
+                interval(row | {"mean_low": row["low"], "mean_high": row["high"]}, "mean"),
+                interval(row, "alone"),
+                *(f"{row['n']}", f"{row['n'] + row['others']}"),
+            ]
+        )
+    heads = ["exact", "cheap", "objective", "measure", "of all images", "of its own alone"]
+    return Table([*heads, "exact on", "images"], rows, title="two phases") if rows else None
+
+
 def _share(probability: float | None) -> str:
     return "-" if probability is None else number(probability, ".3f")
 
@@ -158,6 +176,8 @@ def every(found: Aggregate) -> dict[str, Table]:
         named["highest_confidence"] = table
     if table := versus(found):
         named["comparisons"] = table
+    if table := phases(found):
+        named["two_phase"] = table
     return named | {slug(table.title.partition(";")[0]): table for table in found.papers}
 
 
