@@ -1,12 +1,13 @@
 """The benchmarks play the same games as the jobs do."""
 
 import importlib
+import json
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import host, turns
+from benchmarks import gpu, host, turns
 from pipeline.engine import Engine
 
 
@@ -14,6 +15,7 @@ from pipeline.engine import Engine
     "name",
     [
         "composing",
+        "gpu",
         "growth",
         "host",
         "imputation",
@@ -56,3 +58,19 @@ def test_a_ratio_of_turns_does_not_see_what_slowed_both_down():
     assert turns.ratio(3 * slowed_PR, slowed_PR) == pytest.approx((3, 3, 3))
     value, low, high = turns.ratio(slowed_PR, slowed_PR[:, ::-1])
     assert low < value < high and value == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_every_schedule_runs_and_is_drawn(tmp_path, capsys):
+    models = ["--device", "cpu", "--short", "--budget", "2", "--in-flight", "2"]
+    gpu.main([*models, "--out", str(tmp_path)])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| test_")]
+    assert len(rows) == 2 * (1 + 2 * (len(gpu.SCHEDULES) - 1))
+    lines = json.loads((tmp_path / "gpu.json").read_text())["lines"]
+    assert {line["schedule"] for line in lines} == set(gpu.SCHEDULES)
+    forwards = {(x["model"], x["schedule"], x["in flight"]): x["forwards/image"] for x in lines}
+    for model, grid in gpu.SHORT:
+        n = grid**2
+        assert forwards[model, "naive", 1] == 2 * n
+        assert forwards[model, "fp32", 1] == forwards[model, "bf16", 4] == 2 + n + n - 1
+    assert (tmp_path / "gpu.png").stat().st_size > 0
