@@ -148,3 +148,29 @@ def test_masks_mean_on_the_gpu_what_they_mean_on_the_cpu():
     expected = loss_of(mask_Bcc, cpu.module(seen))
     torch.testing.assert_close(found.final_B.cpu(), expected, atol=1e-3, rtol=1e-3)
     assert (found.final_B[[0, 3]] < found.ones_B[[0, 3]]).all()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "verified"])
+@pytest.mark.parametrize(("name", "masking"), GAMES)
+def test_a_whole_search_waits_for_nothing_but_its_answers(name, masking, precision):
+    """Where an answer is read its batch's own event is waited for, which PyTorch does not count."""
+    model = load(name, "cuda", precision)
+    expected = orders(model, masking, "insertion", 6)  # the first splits the model, say
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = orders(model, masking, "insertion", 6)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert {k: v.order for k, v in found.items()} == {k: v.order for k, v in expected.items()}
+
+
+@pytest.mark.parametrize("objective", ["insertion", "deletion"])
+@pytest.mark.parametrize(("name", "masking"), GAMES)
+def test_verified_precision_gives_fp32_s_orders(name, masking, objective):
+    exact = orders(load(name, "cuda"), masking, objective, 6)
+    found = orders(load(name, "cuda", "verified"), masking, objective, 6)
+    for key, one in found.items():
+        assert one.order == exact[key].order
+        assert one.details["delta"] > 0
+        torch.testing.assert_close(one.path.value_C, exact[key].path.value_C, atol=1e-3, rtol=1e-3)
