@@ -303,6 +303,7 @@ def start(out: Path, shards: str, *more: str) -> Started:
     return Started(
         *("evaluate", "dataset=demo", f"dataset.shards={shards}"),
         *(f"out={out}", "tracking=disabled", "cluster.threads=1"),
+        "engine.images_in_flight=1",  # together they would also end together
         "+model.preprocessing.input_size=[3,128,128]",  # a third of the pixels
         *(more or ("players.grid=4", "methods=[moxi_insertion,moxi_deletion]", "cluster.actors=1")),
     )
