@@ -33,7 +33,7 @@ undesirable: setup ## which pixels stand in the true class's way
 	$(BIN)/python -m jobs.aggregate out=runs/undesirable
 
 test: setup ## the default test suite, in TESTERS=2 processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --no-loadscope-reorder
 
 fuzz: setup ## tens of thousands of made-up tars, images, settings and result files
 	FUZZ=1 $(BIN)/python -m pytest tests/test_fuzz_data.py tests/test_fuzz_rows.py tests/test_fuzz_settings.py

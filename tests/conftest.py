@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from processes import ROOT as ROOT
-from processes import job, ray_cluster
+from processes import ROOT, ray_cluster
 
 from jobs import demo
 from pipeline.engine import Engine
@@ -20,17 +19,26 @@ from pipeline.scores.target import Target
 from pipeline.searches.greedy import Greedy
 
 
-@pytest.hookimpl(tryfirst=True)
+def group(path: str) -> str:
+    """Of tests that one tester has: modules that start jobs are one, every other is its own."""
+    return "jobs" if "from processes import" in (ROOT / path).read_text() else path
+
+
 def pytest_collection_modifyitems(items):
-    """Modules that start jobs come first, and one tester has them all: a Ray that starts while
-    another does may be too slow for itself. The others go from module to module."""
+    """Modules that start jobs come first: among several testers they would end last."""
+    items.sort(key=lambda item: group(item.nodeid.split("::")[0]) != "jobs")
 
-    def group(item) -> str:
-        return "jobs" if getattr(item.module, "job", None) is job else item.module.__name__
 
-    items.sort(key=lambda item: group(item) != "jobs")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A Ray that starts while another does may be too slow for itself."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid.split("::")[0])
+
+    return Groups(config, log)
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
