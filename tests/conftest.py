@@ -1,3 +1,4 @@
+import functools
 import io
 import tarfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.scores.target import Target
 from pipeline.searches.greedy import Greedy
 
 
+@functools.cache
 def group(path: str) -> str:
     """Of tests that one tester has: modules that start jobs are one, every other is its own."""
     return "jobs" if "from processes import" in (ROOT / path).read_text() else path
