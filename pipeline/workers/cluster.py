@@ -148,6 +148,8 @@ def _connect(cluster: Mapping[str, Any]) -> None:
     try:
         if address is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            # on a busy machine Ray's own agent may take longer than the 15 s that its node waits
+            os.environ.setdefault("RAY_agent_register_timeout_ms", "60000")
             ray.init(address="local", include_dashboard=False, **options)
         else:
             ray.init(address=address, **options)
