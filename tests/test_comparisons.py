@@ -268,7 +268,7 @@ def test_a_search_on_some_images_is_extended_by_a_cheap_one_on_all(tmp_path):
     assert (row["n"], row["others"]) == (16, 16) and row["low"] < truth < row["high"]
     assert row["high"] - row["low"] < row["alone_high"] - row["alone_low"]
     shown = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-    assert shown in found.table and "of all images" in found.text
+    assert shown in found.table and "of all images" in found.table
     given = job.main.settings([f"out={run.out}", "cheap=fast"])
     with pytest.raises(UsageError, match="cheap and exact"):
         statistics.check(given)
