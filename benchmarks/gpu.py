@@ -14,7 +14,7 @@ before and after. A warm-up finds the sizes of batches.
 
 import argparse
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.moxi import images
 from benchmarks.turns import Ceiling, machine, switch, timed
-from pipeline.engine import Engine
+from pipeline.engine import Engine, Task
 from pipeline.engine.device import keep_freed_memory
 from pipeline.game.arena import Arena
 from pipeline.masking import Masking, Shown
@@ -87,7 +87,7 @@ def load(name: str, device: torch.device, precision: str) -> Model:
     )
 
 
-def search(model: Model, x_CHW: Tensor, case: Case, schedule: str, budget: int | None) -> Generator:
+def search(model: Model, x_CHW: Tensor, case: Case, schedule: str, budget: int | None) -> Task:
     """A task: one image's whole search."""
     regions_HW = PatchGrid(grid=case.grid).cut(*model.input_hw)
     arena = Arena(model, View(x_CHW, model.preprocessing), regions_HW, "")
