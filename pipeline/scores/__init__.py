@@ -70,6 +70,10 @@ class SetFunction(Protocol):
         """Coroutine: F of sets, bool (C, N), True = picked."""
         ...
 
+    def slope(self, scored: Scored) -> float:
+        """A unit of F in the target's probability, at one set; 1 where F is no log-odds."""
+        ...
+
 
 class Score(Protocol):
     """A frozen dataclass. `objectives`: those whose curve F looks at along an order."""

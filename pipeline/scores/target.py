@@ -76,6 +76,14 @@ class TargetValue:
             None if picked else outputs,
         )
 
+    def slope(self, scored: Scored) -> float:
+        """p(1 - p) of log-odds."""
+        outputs = scored.left if scored.shown is None else scored.shown
+        if self._score.read == "probability" or outputs is None or outputs.is_scalar:
+            return 1.0
+        p = float(outputs.probability_C[0])
+        return p * (1 - p)
+
     def _value(self, outputs: Outputs) -> Tensor:
         value_C = outputs.value_C
         if self._score.read == "probability":

@@ -1,9 +1,9 @@
 """Screened greedy search: a probe ranks the candidates, exact evaluation decides among the first.
 
-A step verifies candidates in the order of what the probe expects of them, `verify` at a time, until
-the best verified one is ahead of all others' expectation by `spread` standard deviations of what
-the probe has been wrong by. Once the prediction is saturated the rest is ordered by one look of the
-probe; its curve is evaluated all the same.
+A step verifies candidates, who may improve on the best so far the most first, until all others
+together are expected to improve on it by no more than `risk`. What they are expected to be worth is
+the probe's word, corrected by what it was wrong by (`doubt`). Once the prediction is saturated the
+rest is ordered by one look of the probe; its curve is evaluated all the same.
 """
 
 from collections.abc import Generator
@@ -11,29 +11,30 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.scores import Scored, SetFunction
 from pipeline.searches import Found, Stop, Walk, ended, first_best, joined
+from pipeline.searches.doubt import Doubt
 from pipeline.searches.probes import Look, Probe
 from pipeline.searches.probes.stale import Stale
-
-FEW, RECENT = 8, 64
-"""Errors of a probe that say how far it can be trusted: so many at least, the last so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Screened:
-    """`most`: candidates verified a step, at the most. `saturated`: once the target's probability
-    is at least this (insertion), or at most 1 minus it (deletion), for `patience` steps, the search
-    ends; None: never."""
+    """`risk`: what a step may be expected to lose, in the target's probability where F is log-odds,
+    else in F; as every step weighs 1/n in the area under the curve, it is of the size of the area
+    lost. `verify`: candidates verified at a time, `most`: in a step. `saturated`: once the target's
+    probability is at least this (insertion), or at most 1 minus it (deletion), for `patience`
+    steps, the search ends; None: never."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     probe: Probe = field(default_factory=Stale)
-    verify: int = 4
-    most: int = 16
-    spread: float = 2.0
+    risk: float = 0.01
+    verify: int = 2
+    most: int = 8
     saturated: float | None = 0.99
     patience: int = 3
 
@@ -41,6 +42,8 @@ class Screened:
         for name in ("verify", "most", "patience"):
             if getattr(self, name) < 1:
                 raise UsageError(f"search.{name}={getattr(self, name)}: give 1 or more")
+        if self.risk < 0:
+            raise UsageError(f"search.risk={self.risk}: give 0 (up to search.most) or more")
         if self.saturated is not None and not 0.5 < self.saturated < 1:
             raise UsageError(
                 f"search.saturated={self.saturated}: give a probability between .5 and 1, or null"
@@ -48,55 +51,59 @@ class Screened:
 
     def forwards(self, n_players: int, per_set: int, stop: Stop) -> int:
         """A step's candidates, and the probe's looks."""
-        steps = range(stop.most(n_players))
-        sets = sum(min(self.most, n_players - picked) for picked in steps)
-        return per_set * sets + per_set * self.probe.forwards(n_players)
+        rests = {step: n_players - step for step in range(stop.most(n_players))}
+        whole = self.probe.whole
+        sets = sum(rest if whole(step) else min(self.most, rest) for step, rest in rests.items())
+        return per_set * (sets + self.probe.forwards(n_players))
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Pick one player a step; the rest in the probe's order where nothing is left to win."""
         walk, look = Walk(value, game, stop), self.probe.open(value, game)
-        errors: list[float] = []
+        doubt = Doubt(game.n_players)
         calm = 0
         while not walk.done:
-            expected = yield from look(walk)
+            base_C = yield from look(walk)
+            if walk.order:
+                doubt.move(base_C + doubt.mean_N[walk.rest])
             if calm >= self.patience:
-                rest = walk.rest[np.argsort(-expected, kind="stable")]
-                yield from ended(walk, value, rest.tolist(), game.n_players)
+                ranked = np.argsort(-(base_C + doubt.mean_N[walk.rest]), kind="stable")
+                yield from ended(walk, value, walk.rest[ranked].tolist(), game.n_players)
                 break
-            scored = yield from self._step(walk, value, look, expected, errors)
+            scored = yield from self._step(walk, value, look, base_C, doubt)
             calm = calm + 1 if self._is_saturated(scored) else 0
         return Found(order=walk.order, path=walk.path)
 
     def _step(
-        self, walk: Walk, value: SetFunction, look: Look, expected: np.ndarray, errors: list[float]
+        self, walk: Walk, value: SetFunction, look: Look, base_C: np.ndarray, doubt: Doubt
     ) -> Generator[Ask, Any, Scored]:
-        """Verify until nobody else is expected to win; pick; F with the picked."""
-        rest, order = walk.rest, np.argsort(-expected, kind="stable")
-        forced = int(np.isinf(expected).sum())
-        parts: list[Scored] = []
-        places: list[int] = []
-        while len(places) < min(self.most, len(rest)) or len(places) < forced:
-            end = max(forced, min(len(places) + self.verify, self.most))
-            chunk = order[len(places) : end]
-            chunk = np.sort(chunk)
-            part = yield from value(joined(walk.picked_N, rest[chunk]))
-            parts.append(part)
-            places += chunk.tolist()
-            seen = part.value_C.numpy()
-            errors += (seen - expected[chunk])[np.isfinite(expected[chunk])].tolist()
-            if len(places) < len(rest) and len(errors) >= FEW:
-                recent = np.array(errors[-RECENT:])
-                best = max(float(p.value_C.max()) for p in parts)
-                ahead = expected[order[len(places)]] + recent.mean() + self.spread * recent.std()
-                if best >= ahead:
+        """Verify until the others are not worth it; pick; F with the picked."""
+        rest = walk.rest
+        whole = self.probe.whole(len(walk.order))
+        most = len(rest) if whole else min(self.most, len(rest))
+        open_C, parts = np.ones(len(rest), dtype=bool), []
+        order: list[np.ndarray] = []
+        while (left := most - int((~open_C).sum())) > 0:
+            hope_C = base_C + doubt.mean_N[rest]
+            if parts:
+                best = max(parts, key=lambda part: float(part.value_C.max()))
+                best = best[(at := int(best.value_C.argmax())) : at + 1]
+                hope_C = improvement(hope_C, doubt.spread(rest), float(best.value_C[0]))
+                if value.slope(best) * hope_C[open_C].sum() <= self.risk:
                     break
-        sorted_places = np.argsort(places, kind="stable")
-        scored = Scored.cat(parts)[sorted_places]
-        players = rest[np.array(places)[sorted_places]]
+            ranked = np.argsort(-np.where(open_C, hope_C, -np.inf), kind="stable")
+            chunk = np.sort(ranked[: left if whole else min(self.verify, left)])
+            part = yield from value(joined(walk.picked_N, rest[chunk]))
+            doubt.see(rest[chunk], part.value_C.numpy() - base_C[chunk])
+            open_C[chunk] = False
+            parts.append(part)
+            order.append(chunk)
+        places = np.concatenate(order)
+        by_place = np.argsort(places, kind="stable")
+        scored, players = Scored.cat(parts)[by_place], rest[places[by_place]]
         look.told(walk, players, scored.value_C.numpy())
-        best = first_best(scored.value_C, value.tie)
-        walk.take(int(players[best]), scored[best : best + 1])
-        return scored[best : best + 1]
+        first = first_best(scored.value_C, value.tie)
+        walk.take(int(players[first]), scored[first : first + 1])
+        return scored[first : first + 1]
 
     def _is_saturated(self, scored: Scored) -> bool:
         if self.saturated is None:
@@ -104,3 +111,11 @@ class Screened:
         shown, left = scored.shown, scored.left
         enough = shown is None or float(shown.probability_C[0]) >= self.saturated
         return enough and (left is None or float(left.probability_C[0]) <= 1 - self.saturated)
+
+
+def improvement(mean_C: np.ndarray, spread_C: np.ndarray, best: float) -> np.ndarray:
+    """E max(x - best, 0) of normal x (C,): what is hoped for of each."""
+    safe_C = np.maximum(spread_C, 1e-12)
+    z_C = (mean_C - best) / safe_C
+    density_C = np.exp(-(z_C**2) / 2) / np.sqrt(2 * np.pi)
+    return safe_C * (density_C + z_C * torch.special.ndtr(torch.from_numpy(z_C)).numpy())

@@ -1,4 +1,8 @@
-"""Probes: what candidates of a screened search are worth, or about, at little cost."""
+"""Probes: what candidates of a screened search are worth, or about, at little cost.
+
+A probe need not be right: the search remembers how wrong it was of each player, and how fast that
+changes (`pipeline.searches.doubt`). It pays to be wrong in the same way from step to step.
+"""
 
 from collections.abc import Generator
 from typing import Any, Protocol
@@ -17,6 +21,10 @@ class Probe(Protocol):
         """At the most, of all looks."""
         ...
 
+    def whole(self, step: int) -> bool:
+        """Whether all candidates of a step are verified."""
+        ...
+
     def open(self, value: SetFunction, game: Game) -> "Look":
         """At one image."""
         ...
@@ -26,9 +34,13 @@ class Look(Protocol):
     """What a probe makes of one image's game."""
 
     def __call__(self, walk: Walk) -> Generator[Ask, Any, np.ndarray]:
-        """Coroutine: F(S + a) as expected of each of `walk.rest`; infinite: must be verified."""
+        """Coroutine: F(S + a) as expected of each of `walk.rest`, finite."""
         ...
 
     def told(self, walk: Walk, players: np.ndarray, value_C: np.ndarray) -> None:
-        """F(S + a) of some, as it is; `walk` is still at S."""
-        ...
+        """F(S + a) of some, as it is; `walk` is still at S. Who does not care inherits this."""
+
+
+def worth(walk: Walk) -> float:
+    """F(S); 0 where F has no start."""
+    return walk.value if np.isfinite(walk.value) else 0.0

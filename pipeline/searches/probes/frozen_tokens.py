@@ -27,10 +27,10 @@ from pipeline.models import Model
 
 @dataclass(frozen=True)
 class Probed:
-    """A question: what a probe thinks that coalitions are answered, at the price of about one."""
+    """A question: what a probe thinks that coalitions are answered, counted as one."""
 
     asked: Coalitions
-    sets = 0
+    sets = 1
 
     def at(self, seat: Seat) -> Request:
         """The same rows of another program. Raises UsageError for maskings but token_drop."""

@@ -11,6 +11,7 @@ from pipeline.game import Ask, Coalitions, Game
 from pipeline.game.arena import asking
 from pipeline.scores import SetFunction
 from pipeline.searches import Walk, joined
+from pipeline.searches.probes import Look, worth
 from pipeline.searches.probes.frozen_tokens import Probed
 
 T = TypeVar("T")
@@ -18,42 +19,46 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class KvFrozen:
-    """`memory`: the share of what it was wrong by of a player that is kept from step to step."""
+    """A pass every `every` steps; None: at the first alone, which is exact for insertion. Between
+    passes a candidate is expected to add what it added in the last."""
 
-    memory: float = 0.5
+    every: int | None = None
 
     def __post_init__(self):
-        if not 0 <= self.memory <= 1:
-            raise UsageError(f"search.probe.memory={self.memory}: give a share from 0 to 1")
+        if self.every is not None and self.every < 1:
+            raise UsageError(f"search.probe.every={self.every}: give 1 or more steps, or null")
 
     def forwards(self, n_players: int) -> int:
-        """A pass a step."""
-        return n_players
+        """Its passes."""
+        return sum(map(self.looks, range(n_players)))
+
+    def looks(self, step: int) -> bool:
+        """Whether there is a pass."""
+        return step == 0 or (self.every is not None and step % self.every == 0)
+
+    def whole(self, step: int) -> bool:
+        """Never."""
+        return False
 
     def open(self, value: SetFunction, game: Game) -> "FrozenLook":
-        """Wrong by nothing so far."""
+        """Has seen nothing."""
         return FrozenLook(self, value, game.n_players)
 
 
-class FrozenLook:
+class FrozenLook(Look):
     """See `KvFrozen`."""
 
     def __init__(self, probe: KvFrozen, value: SetFunction, n_players: int):
-        self._memory, self._value = probe.memory, value
-        self._wrong_N = np.zeros(n_players)
-        self._said_N = np.zeros(n_players)
+        self._probe, self._value = probe, value
+        self._gain_N = np.zeros(n_players)
 
     def __call__(self, walk: Walk) -> Generator[Ask, Any, np.ndarray]:
-        """One pass."""
+        """A pass, where there is one."""
         rest = walk.rest
-        scored = yield from probed(self._value(joined(walk.picked_N, rest)))
-        self._said_N[rest] = scored.value_C.numpy()
-        self._wrong_N *= self._memory
-        return self._said_N[rest] + self._wrong_N[rest]
-
-    def told(self, walk: Walk, players: np.ndarray, value_C: np.ndarray) -> None:
-        """How wrong it was."""
-        self._wrong_N[players] = value_C - self._said_N[players]
+        if self._probe.looks(len(walk.order)):
+            scored = yield from probed(self._value(joined(walk.picked_N, rest)))
+            self._gain_N[rest] = scored.value_C.numpy() - worth(walk)
+        return worth(walk) + self._gain_N[rest]
 
 
 def probed(coroutine: Generator[Ask, Any, T]) -> Generator[Any, Any, T]:
