@@ -25,6 +25,7 @@ from pipeline.engine import Engine
         "overhead",
         "perturbations",
         "resume",
+        "screened",
         "searches",
         "undesirable",
         "undesirable_minimum",

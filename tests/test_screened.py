@@ -18,10 +18,11 @@ from pipeline.models.timm import TimmModel
 from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
 from pipeline.scores.target import Target
+from pipeline.searches.doubt import TOGETHER, Doubt
 from pipeline.searches.probes.frozen_tokens import Probed
 from pipeline.searches.probes.kv_frozen import KvFrozen
 from pipeline.searches.probes.stale import Stale
-from pipeline.searches.screened import Screened
+from pipeline.searches.screened import Screened, improvement
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WEIGHTS = torch.tensor([0.3, -1.0, 2.0, 0.7, 2.5, -0.2, 0.1, 1.1]).double()
@@ -38,37 +39,90 @@ def screened(objective="insertion", **settings):
 
 
 @pytest.mark.parametrize("objective", SCORES)
-def test_stale_gains_of_an_additive_game_are_never_stale(objective):
-    """None but the first step has to look at all, and soon the first candidate is known to win."""
-    method = screened(objective, probe=Stale(first=1, refresh=100), most=2)
+def test_gains_of_an_additive_game_are_never_stale(objective):
+    """What players add is known after the first step, and that it does not change soon after."""
+    method = screened(objective, risk=0.01)
     found = play(method, additive, 8)[objective]
     assert found.order == torch.argsort(WEIGHTS, descending=True).tolist()
     assert found.order == play(moxi(objective), additive, 8)[objective].order
-    assert found.evaluations == 8 + 4 * 2 + 3 <= method.most_forwards(8)
+    assert found.evaluations < method.most_forwards(8) == 36
     last = additive(torch.ones(1, 8))[0] if objective == "insertion" else -1.5
     assert float(found.path.value_C[-1]) == pytest.approx(float(last))
 
 
-def test_verifying_everybody_is_greedy_search():
-    game = torch.randn(2**8, generator=torch.Generator().manual_seed(0)).double()
+def any_game(seed=0):
+    game = torch.randn(2**8, generator=torch.Generator().manual_seed(seed)).double()
     powers = 2 ** torch.arange(8)
+    return lambda coalitions_CN: game[(coalitions_CN.long() * powers).sum(1)]
 
-    def value(coalitions_CN):
-        return game[(coalitions_CN.long() * powers).sum(1)]
 
+def test_verifying_everybody_is_greedy_search():
+    value = any_game()
     exact = play(moxi("insertion"), value, 8)["insertion"]
-    every = play(screened(probe=Stale(refresh=1)), value, 8)["insertion"]
-    wide = play(screened(spread=1e6, most=8), value, 8)["insertion"]
-    assert exact.order == every.order == wide.order
-    few = play(screened(most=1, probe=Stale(refresh=9)), value, 8)["insertion"]
-    assert few.evaluations == 8 + 7
-    uneven = play(screened(verify=2, most=3, probe=Stale(refresh=9)), value, 8)["insertion"]
-    assert uneven.evaluations <= 8 + 5 * 3 + 2 + 1
+    for settings in (
+        {"probe": Stale(refresh=1)},
+        {"probe": Stale(first=8)},
+        {"risk": 0.0, "most": 8},
+        {"verify": 8, "most": 8},
+    ):
+        found = play(screened(**settings), value, 8)["insertion"]
+        assert (found.order, found.evaluations) == (exact.order, 36)
+
+
+def test_a_smaller_risk_is_a_larger_price():
+    spent, lost = [], []
+    for risk in (1e3, 0.03, 0.0):
+        method = screened(risk=risk, most=8, verify=1)
+        games = range(20)
+        found = [play(method, any_game(seed), 8)["insertion"] for seed in games]
+        exact = [play(moxi("insertion"), any_game(seed), 8)["insertion"] for seed in games]
+        spent.append(sum(one.evaluations for one in found))
+        areas = [[float(o.path.probability_C.mean()) for o in many] for many in (exact, found)]
+        lost.append(sum(areas[0]) - sum(areas[1]))
+    assert spent == sorted(spent)
+    assert spent[0] == 20 * (8 + 7)
+    assert lost[0] > lost[1] > lost[2] == 0
+    capped = screened(risk=0.0, most=3, verify=2)
+    assert play(capped, any_game(), 8)["insertion"].evaluations == 8 + 5 * 3 + 2 + 1
+    assert capped.most_forwards(8) == 8 + 5 * 3 + 2 + 1
+    with pytest.raises(UsageError, match="risk=-1"):
+        Screened(risk=-1)
+
+
+def test_improvement_is_what_is_hoped_for():
+    mean_C, spread_C = np.array([0.0, 1.0, -1.0, 2.0]), np.array([1.0, 2.0, 0.5, 0.0])
+    drawn = mean_C + spread_C * np.random.default_rng(0).standard_normal((400_000, 4))
+    expected = np.maximum(drawn - 0.5, 0).mean(0)
+    np.testing.assert_allclose(improvement(mean_C, spread_C, 0.5), expected, atol=0.005)
+
+
+def test_doubt_is_what_a_gaussian_walk_leaves():
+    """As conditioning all errors at once on all that was seen."""
+    rng, steps, n = np.random.default_rng(0), 4, 5
+    doubt = Doubt(n)
+    doubt.move(np.array([0.0, 2.0]))  # a variance of 1
+    shape = np.full((n, n), TOGETHER) + (1 - TOGETHER) * np.eye(n)
+    whole = np.kron(np.minimum.outer(np.arange(steps), np.arange(steps)) + 1, shape)
+    seen, wrong = [], []
+    for step in range(steps):
+        if step:
+            doubt._off.clear()  # the rate stays
+            doubt.move(np.zeros(1))
+        players = rng.choice(n, 2, replace=False)
+        off = rng.standard_normal(2)
+        doubt.see(players, off)
+        seen += (step * n + players).tolist()
+        wrong += off.tolist()
+    now = np.arange((steps - 1) * n, steps * n)
+    weight = np.linalg.solve(whole[np.ix_(seen, seen)], whole[np.ix_(seen, now)])
+    np.testing.assert_allclose(doubt.mean_N, np.array(wrong) @ weight, atol=1e-6)
+    left = np.diag(whole[np.ix_(now, now)] - whole[np.ix_(now, seen)] @ weight)
+    np.testing.assert_allclose(doubt.spread(np.arange(n)) ** 2, left, atol=1e-6)
 
 
 def test_the_rest_is_ordered_at_once_where_nothing_is_left_to_win():
     """p is above .99 from the third player on: two steps more are looked at, then none."""
-    large = 6 * WEIGHTS.clamp_min(0.1)
+    large = 6 * WEIGHTS.clamp_min(0.1) - 0.01 * torch.arange(8)
 
     def value(coalitions_CN):
         return coalitions_CN.double() @ large - 12
@@ -138,8 +192,9 @@ def test_a_screened_search_on_a_vision_transformer(seen):
     """As any method, through the engine, at a fraction of the price."""
     model = small_vit()
     x_BCHW = torch.randn(2, 3, *model.input_hw, generator=torch.Generator().manual_seed(1))
-    method = screened(probe=KvFrozen(), verify=4, most=8)
-    found = explain(model, x_BCHW, method=method, grid=5, masking="token_drop")
-    assert all(sorted(order) == list(range(25)) for order in found.order)
-    spent = [one["insertion"].evaluations for one in found.attributions]
-    assert max(spent) <= method.most_forwards(25) - 25 < 325 * 0.7
+    for probe in (KvFrozen(), KvFrozen(every=1)):
+        method = screened(probe=probe, risk=0.03)
+        found = explain(model, x_BCHW, method=method, grid=5, masking="token_drop")
+        assert all(sorted(order) == list(range(25)) for order in found.order)
+        spent = [one["insertion"].evaluations for one in found.attributions]
+        assert max(spent) <= method.most_forwards(25) < 325 * 0.7
