@@ -120,7 +120,7 @@ def test_doubt_is_what_a_gaussian_walk_leaves():
     np.testing.assert_allclose(doubt.spread(np.arange(n)) ** 2, left, atol=1e-6)
 
 
-def test_the_rest_is_ordered_at_once_where_nothing_is_left_to_win():
+def test_nobody_else_is_verified_where_nothing_is_left_to_win():
     """p is above .99 from the third player on: two steps more are looked at, then none."""
     large = 6 * WEIGHTS.clamp_min(0.1) - 0.01 * torch.arange(8)
 
@@ -133,6 +133,15 @@ def test_the_rest_is_ordered_at_once_where_nothing_is_left_to_win():
     assert found.order == play(moxi("insertion"), value, 8)["insertion"].order
     assert found.evaluations == sum(8 - k for k in range(steps)) + (8 - steps) < 36
     assert len(found.path) == 8
+    assert found.evaluations <= method.most_forwards(8)
+
+    def falls(coalitions_CN):  # the third of the rest is the one that must come last
+        return value(coalitions_CN) - 20 * (coalitions_CN[:, 5] & ~coalitions_CN.all(1))
+
+    method = screened(probe=Stale(first=3), saturated=0.99, patience=3, risk=0.0, most=8)
+    found = play(method, falls, 8)["insertion"]
+    assert found.order[-1] == 5
+    assert found.evaluations <= method.most_forwards(8)
     with pytest.raises(UsageError, match=r"saturated=0\.3"):
         Screened(probe=Stale(), saturated=0.3)
 

@@ -2,8 +2,8 @@
 
 A step verifies candidates, who may improve on the best so far the most first, until all others
 together are expected to improve on it by no more than `risk`. What they are expected to be worth is
-the probe's word, corrected by what it was wrong by (`doubt`). Once the prediction is saturated the
-rest is ordered by one look of the probe; its curve is evaluated all the same.
+the probe's word, corrected by what it was wrong by (`doubt`). While the prediction is saturated
+nobody is verified but the first of all, several steps at once; the curve is evaluated all the same.
 """
 
 from collections.abc import Generator
@@ -16,7 +16,7 @@ import torch
 from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.scores import Scored, SetFunction
-from pipeline.searches import Found, Stop, Walk, ended, first_best, joined
+from pipeline.searches import Found, Stop, Walk, first_best, joined, prefixes
 from pipeline.searches.doubt import Doubt
 from pipeline.searches.probes import Look, Probe
 from pipeline.searches.probes.stale import Stale
@@ -28,7 +28,7 @@ class Screened:
     else in F; as every step weighs 1/n in the area under the curve, it is of the size of the area
     lost. `verify`: candidates verified at a time, `most`: in a step. `saturated`: once the target's
     probability is at least this (insertion), or at most 1 minus it (deletion), for `patience`
-    steps, the search ends; None: never."""
+    steps, as many next ones are taken unverified while it is; None: never."""
 
     version: ClassVar[int] = 2
     probe: Probe = field(default_factory=Stale)
@@ -54,10 +54,11 @@ class Screened:
         rests = {step: n_players - step for step in range(stop.most(n_players))}
         whole = self.probe.whole
         sets = sum(rest if whole(step) else min(self.most, rest) for step, rest in rests.items())
-        return per_set * (sets + self.probe.forwards(n_players))
+        wasted = len(rests) if self.saturated else 0
+        return per_set * (sets + wasted + self.probe.forwards(n_players))
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
-        """Pick one player a step; the rest in the probe's order where nothing is left to win."""
+        """Pick one player a step, or several where nothing is left to win."""
         walk, look = Walk(value, game, stop), self.probe.open(value, game)
         doubt = Doubt(game.n_players)
         calm = 0
@@ -67,8 +68,9 @@ class Screened:
                 doubt.move(base_C + doubt.mean_N[walk.rest])
             if calm >= self.patience:
                 ranked = np.argsort(-(base_C + doubt.mean_N[walk.rest]), kind="stable")
-                yield from ended(walk, value, walk.rest[ranked].tolist(), game.n_players)
-                break
+                stays = yield from self._stride(walk, value, walk.rest[ranked])
+                calm = calm if stays else 0
+                continue
             scored = yield from self._step(walk, value, look, base_C, doubt)
             calm = calm + 1 if self._is_saturated(scored) else 0
         return Found(order=walk.order, path=walk.path)
@@ -104,6 +106,19 @@ class Screened:
         first = first_best(scored.value_C, value.tie)
         walk.take(int(players[first]), scored[first : first + 1])
         return scored[first : first + 1]
+
+    def _stride(
+        self, walk: Walk, value: SetFunction, ranked_C: np.ndarray
+    ) -> Generator[Ask, Any, bool]:
+        """Take the next of these players while the prediction stays saturated; whether it did."""
+        next_ones = ranked_C[: min(self.patience, walk.left)].tolist()
+        sets_CN = prefixes([*walk.order, *next_ones], len(walk.picked_N))[-len(next_ones) :]
+        scored = yield from value(sets_CN)
+        for row, player in enumerate(next_ones):
+            if walk.done or not self._is_saturated(scored[row : row + 1]):
+                return walk.done
+            walk.take(player, scored[row : row + 1])
+        return True
 
     def _is_saturated(self, scored: Scored) -> bool:
         if self.saturated is None:
