@@ -1,0 +1,96 @@
+"""Backward elimination: what it finds, in which order, at which price."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import moxi
+from test_searches import Curved
+
+from pipeline import UsageError
+from pipeline.methods import play
+from pipeline.methods.subset import Subset
+from pipeline.scores.target import Target
+from pipeline.searches import Stop, prefixes
+from pipeline.searches.backward import Backward
+
+WEIGHTS = torch.tensor([0.3, -1.0, 2.0, 0.7, 2.5, 0.7, 0.1, 1.1]).double()
+SCORES = {"insertion": Target(), "deletion": Target(visible="others", sign=-1)}
+SHARES = (0.0, 0.25, 0.6, 1.0)
+
+
+def backward(objective="insertion", stop="full", budget=None, **settings):
+    return Subset(score=SCORES[objective], search=Backward(**settings), stop=stop, budget=budget)
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("objective", SCORES)
+def test_in_an_additive_game_both_ways_are_one(objective, share):
+    """Equals stand in ascending order on both."""
+
+    def value(coalitions_CN):
+        return coalitions_CN.double() @ WEIGHTS - 1.5
+
+    found = play(backward(objective, share=share, least=1), value, 8)[objective]
+    exact = play(moxi(objective), value, 8)[objective]
+    assert found.order == exact.order
+    torch.testing.assert_close(found.path.value_C, exact.path.value_C)
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("objective", SCORES)
+def test_the_path_is_that_of_the_order_and_the_price_is_kept(objective, share):
+    for seed in range(5):
+        game = Curved(13, seed, once=False)
+        method = backward(objective, share=share)
+        found = play(method, game, 13)[objective]
+        assert sorted(found.order) == list(range(13))
+        sets_CN = prefixes(found.order, 13)
+        value_C = game(sets_CN if objective == "insertion" else ~sets_CN).value_C
+        torch.testing.assert_close(found.path.value_C, value_C)
+        assert found.evaluations <= method.most_forwards(13)
+
+
+def test_one_goes_a_round_at_the_price_of_greedy_search():
+    game = Curved(9, once=False)
+    method = backward(share=0)
+    assert play(method, game, 9)["insertion"].evaluations == 9 * 10 // 2 == method.most_forwards(9)
+    assert Backward().forwards(49, 1, Stop()) < 49 * 50 / 2 / 3
+
+
+def test_players_that_count_only_together_stay_together():
+    """A forward search sees nothing of them until it has two."""
+    trio, bait = [1, 4, 6], [0, 2]
+
+    def value(coalitions_CN):
+        together = coalitions_CN[:, trio].all(1).double()
+        return 6 * together + coalitions_CN[:, bait].double().sum(1) - 3
+
+    assert set(play(backward(), value, 8)["insertion"].order[:3]) == set(trio)
+    assert play(moxi("insertion"), value, 8)["insertion"].order[:2] == bait
+
+
+def test_a_round_ends_where_its_prefix_is_best():
+    """Two spoil the picture; of eight players four might go in a round, and two must: two do."""
+    spoil_N = torch.tensor([0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0]).double()
+    asked = []
+
+    def value(coalitions_CN):
+        asked.append(len(coalitions_CN))
+        gone_C = 8 - coalitions_CN.sum(1)
+        return 4 - coalitions_CN.double() @ spoil_N - (gone_C > 2).double() - gone_C / 100
+
+    play(backward(share=0.5), value, 8)
+    assert asked[1:5] == [1, 8, 3, 6 - 1], "without the third is known already"
+
+
+def test_an_early_end_is_the_head_of_the_order():
+    full = play(backward(), Curved(11, 3, once=False), 11)["insertion"]
+    head = play(backward(stop="budget", budget=4), Curved(11, 3, once=False), 11)["insertion"]
+    assert head.order == full.order[:4]
+    assert np.allclose(head.path.value_C, full.path.value_C[:4])
+
+
+@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"least": -0.1}])
+def test_shares_are_shares(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        Backward(**wrong)
