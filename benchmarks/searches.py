@@ -31,6 +31,7 @@ from pipeline.players import View
 from pipeline.players.slico import Slico
 from pipeline.scores.submodular import Submodular
 from pipeline.scores.target import Target
+from pipeline.searches.backward import Backward
 from pipeline.searches.beam import Beam
 from pipeline.searches.bidirectional import Bidirectional
 from pipeline.searches.greedy import Greedy
@@ -50,6 +51,7 @@ SEARCHES = {
     "joint r=2": Joint(),
     "beam 2": Beam(width=2),
     "beam 4": Beam(width=4),
+    "backward": Backward(),
 }
 SCORES = {"moxi": Target(), "smdl": Submodular()}
 COLUMNS = ("insertion", "deletion", "forwards", "tokens")
