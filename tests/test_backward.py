@@ -1,5 +1,7 @@
 """Backward elimination: what it finds, in which order, at which price."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,15 @@ SCORES = {"insertion": Target(), "deletion": Target(visible="others", sign=-1)}
 SHARES = (0.0, 0.25, 0.6, 1.0)
 
 
-def backward(objective="insertion", stop="full", budget=None, **settings):
+def backward(
+    objective="insertion", stop: Literal["full", "budget"] = "full", budget=None, **settings
+):
     return Subset(score=SCORES[objective], search=Backward(**settings), stop=stop, budget=budget)
+
+
+def along(found):
+    assert found.path is not None
+    return found.path.value_C
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -33,7 +42,7 @@ def test_in_an_additive_game_both_ways_are_one(objective, share):
     found = play(backward(objective, share=share), value, 8)[objective]
     exact = play(moxi(objective), value, 8)[objective]
     assert found.order == exact.order
-    torch.testing.assert_close(found.path.value_C, exact.path.value_C)
+    torch.testing.assert_close(along(found), along(exact))
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -46,7 +55,7 @@ def test_the_path_is_that_of_the_order_and_the_price_is_kept(objective, share):
         assert sorted(found.order) == list(range(13))
         sets_CN = prefixes(found.order, 13)
         value_C = game(sets_CN if objective == "insertion" else ~sets_CN).value_C
-        torch.testing.assert_close(found.path.value_C, value_C)
+        torch.testing.assert_close(along(found), value_C)
         assert found.evaluations <= method.most_forwards(13)
 
 
@@ -86,7 +95,7 @@ def test_an_early_end_is_the_head_of_the_order():
     full = play(backward(), Curved(11, 3, once=False), 11)["insertion"]
     head = play(backward(stop="budget", budget=4), Curved(11, 3, once=False), 11)["insertion"]
     assert head.order == full.order[:4]
-    assert np.allclose(head.path.value_C, full.path.value_C[:4])
+    assert np.allclose(along(head), along(full)[:4])
 
 
 @pytest.mark.parametrize("wrong", [{"share": 1.5}, {"share": -0.1}])
