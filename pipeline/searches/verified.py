@@ -72,6 +72,10 @@ class Verified:
         value_C = found.value_C.masked_fill(torch.from_numpy(~known_C), -torch.inf)
         return replace(found, value_C=value_C)
 
+    def slope(self, scored: Scored) -> float:
+        """The set function's."""
+        return self._value.slope(scored)
+
     def _learn(self, exact: Scored, near: Scored) -> None:
         self._differences += (exact.value_C - near.value_C).abs().tolist()
 
