@@ -132,6 +132,7 @@ def explained(arena: Arena, target: int, method: Method, masking: Masking) -> Tu
     game = yield from arena.open(masking)
     found, bill = yield from arena.play(method.explain(game), masking)
     ((objective, one),) = found.items()
+    assert one.path is not None
     ends = game.ends.probability_C.numpy()
     if objective == "deletion":
         ends = ends[::-1]
@@ -209,7 +210,7 @@ def pareto(rows: dict, path: Path) -> None:
                 continue
             lost_I = lost(rows, name)
             price = np.mean([row["tokens"] for row in many.values()])
-            error = 1.96 * lost_I.std(ddof=1) / len(lost_I) ** 0.5
+            error = 1.96 * lost_I.std() / max(len(lost_I) - 1, 1) ** 0.5
             axes.errorbar(price, lost_I.mean(), error, fmt="o", ms=4, capsize=2)
             place = (price, lost_I.mean())
             axes.annotate(name, place, fontsize=6, xytext=(4, 4), textcoords="offset points")
