@@ -107,6 +107,7 @@ def _job(arguments: list[str], cwd: str, env: dict[str, str], said: list[Path]) 
 
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    atexit._clear()  # what is inherited is for the other process to end: wandb's folder, say
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
