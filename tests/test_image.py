@@ -17,7 +17,7 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 STEPS = [
-    tuple(line.split(" ", 1))
+    tuple(line.strip().split(" ", 1))
     for line in re.sub(r"\\\n|#.*\n", " ", (ROOT / "Dockerfile").read_text()).splitlines()
     if line.strip()
 ]
@@ -79,7 +79,7 @@ def test_what_is_copied_runs_a_job(image):
     done = entered(image, *shlex.split(re.sub(r'[\[\],"]', " ", step("CMD"))))
     assert done.returncode == 0 and "Choose components with group=name" in done.stdout, done.stderr
     done = entered(image, "jobs.demo", f"out={image}/demo")
-    assert "packed 8 photographs" in done.stdout, done.stderr
+    assert "8 photographs in 2 demo shards" in done.stdout, done.stderr
     where = entered(image, "python", "-c", "import pipeline; print(pipeline.__file__)")
     assert where.stdout.strip() == f"{image}/pipeline/__init__.py"
 

@@ -133,7 +133,7 @@ def ended(place, id: str) -> State:
 def test_a_job_of_ours_runs_and_is_found_again(slurm, tmp_path):
     given = [f"submit.folder={tmp_path}", "submit=slurm", "submit.gpus=0", "poll_s=0.5"]
     command = [*given, "--follow", "--", "python", "-m", "jobs.demo", f"out={tmp_path}/demo"]
-    for said in ("packed 8 photographs", "succeeded already"):
+    for said in ("8 photographs in 2 demo shards", "succeeded already"):
         done = subprocess.run(
             [sys.executable, "-m", "jobs.submit", *command],
             cwd=ROOT,

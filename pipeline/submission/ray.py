@@ -3,13 +3,14 @@
 import json
 import platform
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-from pipeline import UsageError
+from pipeline import RunError, UsageError
 from pipeline.redaction import redacted
 from pipeline.submission import Job, Say, State, cluster_of
 from pipeline.submission.package import Package, lacking, packed
@@ -18,6 +19,8 @@ from pipeline.workers.cluster import plan
 
 GRACE_S = 15
 """Seconds that stopping may take beyond the job's own cluster.grace_s."""
+NO_AGENT, WAITS_S = "No available agent", (2, 4, 8, 15, 30)
+"""What a server says whose nodes have only just started, and how long they are waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,15 @@ class RayJobs:
             place = f"/api/packages/gcs/{package.name}"
             if not self._server.holds(place):
                 self._server.ask("PUT", place, data=package.content)
-        self._server.ask("POST", "/api/jobs/", json=self._request(job, id))
+        request = self._request(job, id)
+        for wait in (*WAITS_S, None):
+            try:
+                self._server.ask("POST", "/api/jobs/", json=request)
+                return
+            except RunError as error:
+                if wait is None or NO_AGENT not in str(error):
+                    raise
+            time.sleep(wait)
 
     def look(self, id: str) -> State | None:
         """The server's word, and the exit status of the driver itself."""

@@ -97,6 +97,12 @@ def counted(run: RunDir, backlog: Backlog, before: set[str]) -> tuple[Rows, dict
     return total, cells
 
 
+def lost(rows: Rows) -> RunError:
+    """What is said where some are missing that nothing says why."""
+    lacking = rows.expected - rows.there
+    return RunError(f"{lacking} of {rows.expected} rows are not there; run the same command again")
+
+
 def _now(looked: Sequence[Looked], added: Committed) -> Iterator[tuple[Looked, np.ndarray]]:
     for one in looked:
         more = added.of(one.index.shard, one.index.keys, one.columns)

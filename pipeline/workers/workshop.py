@@ -23,7 +23,7 @@ from pipeline.workers.crew import Crew
 from pipeline.workers.driver import Driver
 from pipeline.workers.families import Selection, selected
 from pipeline.workers.lease import Cell
-from pipeline.workers.outcome import Outcome, Rows, counted
+from pipeline.workers.outcome import Outcome, Rows, counted, lost
 from pipeline.workers.resume import Stamps, resumed
 from pipeline.workers.stop import Stop
 from pipeline.workers.until import Until, until_of
@@ -176,7 +176,7 @@ class Workshop:
             rows = counted(place, backlog, before)
             self.counted += rows[0]
             remarks = [until.end().text()] if until else []
-            return self._outcomes(cells, backlog, rows, None, remarks)
+            return self._outcomes(cells, backlog, rows, None, remarks, enough=until is not None)
         scan.join(timeout=SCAN_S)  # most data sets are indexed by then
         there = f"{found.rows - found.missing_rows} of {found.rows} rows"
         todo = f"computing {found.missing_rows} rows of {found.missing_images} images"
@@ -187,7 +187,8 @@ class Workshop:
             rows = counted(place, backlog, before)
         self.counted += rows[0]
         spent, error = driver.crew.spent, None
-        if not driver.finished and not (until and until.decided):
+        enough = until is not None and until.decided
+        if not driver.finished and not enough:
             error = RunError(
                 f"stopped by {self.stop.reason}: {driver.schedule.done} of {found.missing_images} "
                 "images are done and stay; run the same command to do the rest"
@@ -204,7 +205,7 @@ class Workshop:
             error=error,
         )
         self.passes.append(total)
-        return self._outcomes(cells, backlog, rows, driver)
+        return self._outcomes(cells, backlog, rows, driver, enough=enough)
 
     def _driven(
         self, cells: dict[int, Cell], backlog: Backlog, stamps: Stamps, until: Until | None
@@ -251,8 +252,11 @@ class Workshop:
         rows: tuple[Rows, dict[int, Rows]],
         driver: Driver | None,
         remarks: Sequence[str] = (),
+        *,
+        enough: bool,
     ) -> Outcomes:
-        """Of each cell; where there is but one, it has spent everything."""
+        """Of each cell; where there is but one, it has spent everything. `enough`: the rows that
+        are there answer what was asked, others may be missing."""
         found: Outcomes = {}
         total = self.passes[-1] if driver else Outcome(remarks=remarks)
         for number, cell in cells.items():
@@ -270,7 +274,7 @@ class Workshop:
                 counted=mine,
                 fingerprints=cell.work.fingerprints,
                 max_failed=cell.settings.get("max_failed", 1.0),
-                error=(total.error or _lost(mine)) if mine.there < mine.expected else None,
+                error=None if enough or mine.there == mine.expected else total.error or lost(mine),
             )
         return found
 
@@ -287,11 +291,6 @@ class Workshop:
             raise RunError(
                 f"stopped by {self.stop.reason} before work began; run the same command again"
             )
-
-
-def _lost(rows: Rows) -> RunError:
-    lost = rows.expected - rows.there
-    return RunError(f"{lost} of {rows.expected} rows are not there; run the same command again")
 
 
 def _say(text: str) -> None:
