@@ -6,7 +6,7 @@ deletion at all others, a submodular score at both.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -70,8 +70,13 @@ class SetFunction(Protocol):
         """Coroutine: F of sets, bool (C, N), True = picked."""
         ...
 
+
+@runtime_checkable
+class Sloped(Protocol):
+    """A set function that knows what a unit of it is in the target's probability."""
+
     def slope(self, scored: Scored) -> float:
-        """A unit of F in the target's probability, at one set; 1 where F is no log-odds."""
+        """At one set; 1 where F is no log-odds."""
         ...
 
 

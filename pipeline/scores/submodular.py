@@ -113,10 +113,6 @@ class SubmodularValue:
         reached_C = shown.top1_C if shown is not None else ~outputs.top1_C
         return Scored(self._value(seen), reached_C, _plain(shown), _plain(left))
 
-    def slope(self, scored: Scored) -> float:
-        """No log-odds."""
-        return 1.0
-
     def _value(self, seen: Seen) -> Tensor:
         values = [term.weight * term(seen) for term in self._terms]
         return torch.stack(values).sum(0)
