@@ -10,6 +10,7 @@ little beside their sums, and torch's elsewhere, all rows at once; what is done 
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Grid:
     def __init__(self, hidden: Array):
         self.hidden = hidden
         self.sides = hidden.shape[2:]
-        self.sum = _sums(_framed(0 * hidden[:1] + 1))
+        self.sum = _of_ones(*self.sides, None if _module(hidden) is np else hidden.device)
         self.inverse = hidden / (self.sum - OWN)
         self.coarse: Grid | None = None
         self.direct: Array = None
@@ -216,3 +217,12 @@ def _add_up(fine: Array, coarse: Array) -> None:
 def _dot(a: Array, b: Array) -> Array:
     """Of each plane (B, C, 1, 1)."""
     return _module(a).einsum("bchw,bchw->bc", a, b)[..., None, None]
+
+
+@lru_cache(maxsize=64)
+def _of_ones(height: int, width: int, device: torch.device | None) -> Array:
+    """Sums of ones (1, 1, h, w): 16 but for the border, whose pixels have fewer neighbours; None:
+    NumPy's."""
+    shape = (1, 1, height, width)
+    ones = torch.ones(shape, device=device) if device else np.ones(shape, np.float32)
+    return _sums(_framed(ones))

@@ -18,7 +18,7 @@ from pipeline.game import Ask, Game
 from pipeline.scores import Scored, SetFunction, Sloped
 from pipeline.searches import Found, Stop, Walk, first_best, joined, prefixes
 from pipeline.searches.doubt import Doubt
-from pipeline.searches.probes import Look, Probe
+from pipeline.searches.probes import Probe
 from pipeline.searches.probes.stale import Stale
 
 
@@ -71,12 +71,12 @@ class Screened:
                 stays = yield from self._stride(walk, value, walk.rest[ranked])
                 calm = calm if stays else 0
                 continue
-            scored = yield from self._step(walk, value, look, base_C, doubt)
+            scored = yield from self._step(walk, value, base_C, doubt)
             calm = calm + 1 if self._is_saturated(scored) else 0
         return Found(order=walk.order, path=walk.path)
 
     def _step(
-        self, walk: Walk, value: SetFunction, look: Look, base_C: np.ndarray, doubt: Doubt
+        self, walk: Walk, value: SetFunction, base_C: np.ndarray, doubt: Doubt
     ) -> Generator[Ask, Any, Scored]:
         """Verify until the others are not worth it; pick; F with the picked."""
         rest = walk.rest
@@ -103,7 +103,6 @@ class Screened:
         places = np.concatenate(order)
         by_place = np.argsort(places, kind="stable")
         scored, players = Scored.cat(parts)[by_place], rest[places[by_place]]
-        look.told(walk, players, scored.value_C.numpy())
         first = first_best(scored.value_C, value.tie)
         walk.take(int(players[first]), scored[first : first + 1])
         return scored[first : first + 1]

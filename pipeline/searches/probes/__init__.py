@@ -37,9 +37,6 @@ class Look(Protocol):
         """Coroutine: F(S + a) as expected of each of `walk.rest`, finite."""
         ...
 
-    def told(self, walk: Walk, players: np.ndarray, value_C: np.ndarray) -> None:
-        """F(S + a) of some, as it is; `walk` is still at S. Who does not care inherits this."""
-
 
 def worth(walk: Walk) -> float:
     """F(S); 0 where F has no start."""

@@ -11,7 +11,7 @@ from pipeline.game import Ask, Coalitions, Game
 from pipeline.game.arena import asking
 from pipeline.scores import SetFunction
 from pipeline.searches import Walk, joined
-from pipeline.searches.probes import Look, worth
+from pipeline.searches.probes import worth
 from pipeline.searches.probes.frozen_tokens import Probed
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class KvFrozen:
         return FrozenLook(self, value, game.n_players)
 
 
-class FrozenLook(Look):
+class FrozenLook:
     """See `KvFrozen`."""
 
     def __init__(self, probe: KvFrozen, value: SetFunction, n_players: int):

@@ -10,7 +10,7 @@ from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.scores import SetFunction
 from pipeline.searches import Walk
-from pipeline.searches.probes import Look, worth
+from pipeline.searches.probes import worth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Stale:
         return StaleLook()
 
 
-class StaleLook(Look):
+class StaleLook:
     """See `Stale`."""
 
     def __call__(self, walk: Walk) -> Generator[Ask, Any, np.ndarray]:

@@ -83,12 +83,12 @@ def _references(
     cell: Cell, stand: Standings | None, against: str | None
 ) -> Iterator[tuple[int, bool]]:
     """The best method, which the images choose, and the one that is asked for."""
-    if len(cell.members) > 1 and stand is not None:
+    if len(cell.members) < 2:
+        return
+    if stand is not None:
         yield int(stand.mean_M.argmax()), True
-    if len(cell.members) > 1 and against is not None:
-        place = cell.place(against)
-        if place is not None:
-            yield place, False
+    if against is not None and (place := cell.place(against)) is not None:
+        yield place, False
 
 
 def _versus(
