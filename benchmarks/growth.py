@@ -3,7 +3,7 @@
 One engine in this process, as in an actor, players of a grid. Prints host (and CUDA) memory every
 50 images; exit status 1 where it has grown by more than `--bound` MB since the first 50.
 
-    python -m benchmarks.growth --images 500
+    python -m benchmarks.growth --images 500    # half an hour on two busy cores
     python -m benchmarks.growth --images 60 --methods random_0 saliency moxi_insertion
 """
 
@@ -86,10 +86,10 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--methods", nargs="*", default=[], help="names of conf/methods; all")
-    parser.add_argument("--forwards", type=int, default=128, help="at the most, of a budget")
+    parser.add_argument("--forwards", type=int, default=24, help="at the most, of a budget")
     parser.add_argument("--model", default="test_efficientnet", help="a timm name; random weights")
-    parser.add_argument("--size", type=int, default=96, help="of the model's input, pixels")
-    parser.add_argument("--grid", type=int, default=4)
+    parser.add_argument("--size", type=int, default=64, help="of the model's input, pixels")
+    parser.add_argument("--grid", type=int, default=2)
     parser.add_argument("--in-flight", type=int, default=8)
     parser.add_argument("--bound", type=float, default=50.0, help="MB after the first 50 images")
     parser.add_argument("--threads", type=int, default=2)

@@ -133,6 +133,7 @@ def test_nobody_else_is_verified_where_nothing_is_left_to_win():
     assert found.order == play(moxi("insertion"), value, 8)["insertion"].order
     assert found.evaluations == sum(8 - k for k in range(steps)) + (8 - steps) < 36
     assert len(found.path) == 8
+    assert found.details == {"tail": steps}
     assert found.evaluations <= method.most_forwards(8)
 
     def falls(coalitions_CN):  # the third of the rest is the one that must come last
@@ -158,10 +159,10 @@ def seen():
     image_CHW = torch.randn(3, *model.input_hw, generator=torch.Generator().manual_seed(0))
     regions_HW = PatchGrid(grid=5).cut(*model.input_hw)
 
-    def both(coalitions_CN, masking=TokenDrop()):  # noqa: B008
+    def both(coalitions_CN, masking=TokenDrop(), share=1.0):  # noqa: B008
         def asks():
             asked = Coalitions(coalitions_CN)
-            return (yield asked), (yield Probed(asked))
+            return (yield asked), (yield Probed(asked, share))
 
         def task():
             arena = Arena(model, View(image_CHW, model.preprocessing), regions_HW, "")
@@ -187,12 +188,19 @@ def test_frozen_tokens_are_exact_where_nobody_is_frozen(seen):
 
 
 def test_frozen_tokens_know_about_who_matters(seen):
+    """The better, the fewer blocks they are frozen in; with none they are whole forwards."""
     eye = torch.eye(25, dtype=torch.bool)
     some = torch.arange(25) < 6
-    exact, probed, _ = seen((some | eye)[6:])
-    assert np.corrcoef(exact, probed)[0, 1] > 0.9
-    exact, probed, _ = seen((~some & ~eye)[6:])
-    assert np.corrcoef(exact, probed)[0, 1] > 0.9
+    for toggled in ((some | eye)[6:], (~some & ~eye)[6:]):
+        off, tokens = [], []
+        for share in (1.0, 0.5, 0.0):
+            exact, probed, counters = seen(toggled, share=share)
+            off.append(1 - np.corrcoef(exact, probed)[0, 1])
+            tokens.append(counters.tokens)
+        np.testing.assert_allclose(probed, exact, atol=1e-4)
+        assert 0.1 > off[0] > off[1] > off[2]
+        assert tokens == sorted(tokens)
+        assert counters.forwards == 2 + 19 + 1
     with pytest.raises(UsageError, match="needs masking=token_drop"):
         seen(eye, Zero())
 
@@ -201,7 +209,7 @@ def test_a_screened_search_on_a_vision_transformer(seen):
     """As any method, through the engine, at a fraction of the price."""
     model = small_vit()
     x_BCHW = torch.randn(2, 3, *model.input_hw, generator=torch.Generator().manual_seed(1))
-    for probe in (KvFrozen(), KvFrozen(every=1)):
+    for probe in (KvFrozen(), KvFrozen(first=3, refresh=4, share=0.5)):
         method = screened(probe=probe, risk=0.03)
         found = explain(model, x_BCHW, method=method, grid=5, masking="token_drop")
         assert all(sorted(order) == list(range(25)) for order in found.order)

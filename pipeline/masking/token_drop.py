@@ -78,7 +78,7 @@ class TokenDrop:
         last = vit.blocks[-1]
         reads_prefix = vit.global_pool == "token" and vit.attn_pool is None
         if reads_prefix and is_plain(last):
-            x_BLD = _first_tokens(last, x_BLD, prefix)
+            x_BLD = first_tokens(last, x_BLD, prefix)
         else:
             x_BLD = last(x_BLD)
         return vit.forward_head(vit.norm(x_BLD))
@@ -139,7 +139,7 @@ def is_plain(block: Any) -> bool:
     return plain and getattr(block.attn, "gate", None) is None
 
 
-def _first_tokens(block: Any, x_BLD: Tensor, count: int) -> Tensor:
+def first_tokens(block: Any, x_BLD: Tensor, count: int) -> Tensor:
     """What a block in eval mode makes of its first `count` tokens, which attend to all of them."""
     attn = block.attn
     D = attn.qkv.weight.shape[0] // 3

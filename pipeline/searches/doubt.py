@@ -39,6 +39,10 @@ class Doubt:
         self._off.clear()
         self._cov_NN += self._rate * self._shape_NN
 
+    def follow(self, other: "Doubt") -> None:
+        """Think what another thinks; what movements are like stays its own."""
+        self.mean_N, self._cov_NN = other.mean_N.copy(), other._cov_NN.copy()
+
     def see(self, players: np.ndarray, wrong_C: np.ndarray) -> None:
         """What the probe is wrong by, of some."""
         for player, wrong in zip(players, wrong_C, strict=True):

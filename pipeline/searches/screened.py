@@ -28,7 +28,8 @@ class Screened:
     else in F; as every step weighs 1/n in the area under the curve, it is of the size of the area
     lost. `verify`: candidates verified at a time, `most`: in a step. `saturated`: once the target's
     probability is at least this (insertion), or at most 1 minus it (deletion), for `patience`
-    steps, as many next ones are taken unverified while it is; None: never."""
+    steps, as many next ones are taken unverified while it is; None: never. `details` say after how
+    many players the `tail` began, from where on nobody was verified; None: nowhere."""
 
     version: ClassVar[int] = 2
     probe: Probe = field(default_factory=Stale)
@@ -60,26 +61,34 @@ class Screened:
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Pick one player a step, or several where nothing is left to win."""
         walk, look = Walk(value, game, stop), self.probe.open(value, game)
-        doubt = Doubt(game.n_players)
-        calm = 0
+        doubt, of_passes = Doubt(game.n_players), Doubt(game.n_players)
+        calm, tail = 0, None
         while not walk.done:
-            base_C = yield from look(walk)
+            strides = calm >= self.patience
+            base_C = yield from look(walk, ask=not strides)
+            doubts = [doubt, of_passes] if look.renewed else [doubt]
             if walk.order:
-                doubt.move(base_C + doubt.mean_N[walk.rest])
-            if calm >= self.patience:
+                for one in doubts:
+                    one.move(base_C + one.mean_N[walk.rest])
+            if look.renewed:
+                doubt.follow(of_passes)
+            if strides:
+                tail = len(walk.order) if tail is None else tail
                 ranked = np.argsort(-(base_C + doubt.mean_N[walk.rest]), kind="stable")
                 stays = yield from self._stride(walk, value, walk.rest[ranked])
                 calm = calm if stays else 0
                 continue
-            scored = yield from self._step(walk, value, base_C, doubt)
-            calm = calm + 1 if self._is_saturated(scored) else 0
-        return Found(order=walk.order, path=walk.path)
+            scored = yield from self._step(walk, value, base_C, doubts)
+            calm, tail = calm + 1 if self._is_saturated(scored) else 0, None
+        details = None if self.saturated is None else {"tail": tail}
+        return Found(order=walk.order, path=walk.path, details=details)
 
     def _step(
-        self, walk: Walk, value: SetFunction, base_C: np.ndarray, doubt: Doubt
+        self, walk: Walk, value: SetFunction, base_C: np.ndarray, doubts: list[Doubt]
     ) -> Generator[Ask, Any, Scored]:
-        """Verify until the others are not worth it; pick; F with the picked."""
-        rest = walk.rest
+        """Verify until the others are not worth it; pick; F with the picked. The first of `doubts`
+        is believed, all of them see what is verified."""
+        rest, doubt = walk.rest, doubts[0]
         whole = self.probe.whole(len(walk.order))
         most = len(rest) if whole else min(self.most, len(rest))
         open_C, parts = np.ones(len(rest), dtype=bool), []
@@ -96,7 +105,8 @@ class Screened:
             ranked = np.argsort(-np.where(open_C, hope_C, -np.inf), kind="stable")
             chunk = np.sort(ranked[: left if whole else min(self.verify, left)])
             part = yield from value(joined(walk.picked_N, rest[chunk]))
-            doubt.see(rest[chunk], part.value_C.numpy() - base_C[chunk])
+            for one in doubts:
+                one.see(rest[chunk], part.value_C.numpy() - base_C[chunk])
             open_C[chunk] = False
             parts.append(part)
             order.append(chunk)

@@ -31,10 +31,13 @@ class Probe(Protocol):
 
 
 class Look(Protocol):
-    """What a probe makes of one image's game."""
+    """What a probe makes of one image's game. `renewed`: whether the last call saw all candidates
+    afresh, so that it is wrong as such calls are, and not by what has changed since one."""
 
-    def __call__(self, walk: Walk) -> Generator[Ask, Any, np.ndarray]:
-        """Coroutine: F(S + a) as expected of each of `walk.rest`, finite."""
+    renewed: bool
+
+    def __call__(self, walk: Walk, *, ask: bool) -> Generator[Ask, Any, np.ndarray]:
+        """Coroutine: F(S + a) as expected of each of `walk.rest`, finite. `ask`: whether it may."""
         ...
 
 

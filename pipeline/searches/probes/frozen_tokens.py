@@ -8,6 +8,7 @@ tokens of their own skip the player's. From the empty set nothing is left out: t
 
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.engine.device import to_device
 from pipeline.game import Coalitions, Seat
 from pipeline.game.sets import Hands, Landed, SetGame
 from pipeline.masking import Shown
-from pipeline.masking.token_drop import Embedded, TokenDrop, is_plain, plain_vit
+from pipeline.masking.token_drop import Embedded, TokenDrop, first_tokens, is_plain, plain_vit
 from pipeline.models import Model
 
 
@@ -30,6 +31,7 @@ class Probed:
     """A question: what a probe thinks that coalitions are answered, counted as one."""
 
     asked: Coalitions
+    share: float = 1.0
     sets = 1
 
     def at(self, seat: Seat) -> Request:
@@ -37,7 +39,7 @@ class Probed:
         request = seat.request(self.asked)
         if not isinstance(request.program.masking, TokenDrop):
             raise UsageError("search.probe=kv_frozen needs masking=token_drop")
-        return replace(request, program=FrozenGame(Frozen()))
+        return replace(request, program=FrozenGame(Frozen(self.share)))
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,21 @@ class Toggles(NamedTuple):
 
 @dataclass(frozen=True)
 class Frozen(TokenDrop):
-    """The masking's stand-in."""
+    """The masking's stand-in. `share`: of the blocks, the first ones, with frozen tokens."""
+
+    share: float = 1.0
 
     def lengths(self, model: Model, prepared: Embedded, coalitions_CN: Tensor) -> int:
-        """The set's tokens are shared between the rows."""
+        """The set's tokens are shared between the rows where they are frozen."""
         prefix = int(model.module.num_prefix_tokens)  # type: ignore[arg-type]
         found = toggles(prepared, coalitions_CN)
-        group = prefix + (int(found.own_CL[0].sum()) if found.added else 0)
-        shared = prefix + int(found.visible_L.sum())
-        return group + -(-shared // len(coalitions_CN))
+        own, visible = int(found.own_CL[0].sum()), int(found.visible_L.sum())
+        depth = len(model.body.blocks)  # type: ignore[arg-type]
+        frozen = self._frozen(depth) / depth
+        group = prefix + (own if found.added else 0)
+        copied = (visible if found.added else visible - own) * (1 - frozen)
+        shared = (prefix + visible) * frozen / len(coalitions_CN)
+        return group + ceil(copied + shared - 1e-9)
 
     def encode(self, model: Model, parts: list[Shown]) -> Tensor:
         """Features of each row; images whose rows are alike in number share a pass."""
@@ -78,10 +86,14 @@ class Frozen(TokenDrop):
         features: list[Any] = [None] * len(parts)
         for _, alike in groupby(numbered, key=lambda i: _shape(found[i])):
             places = list(alike)
-            rows_BCD = _passed(vit, [(parts[i].prepared, found[i]) for i in places])
+            images = [(parts[i].prepared, found[i]) for i in places]
+            rows_BCD = _passed(vit, images, self._frozen(len(vit.blocks)))
             for place, rows_CD in zip(places, rows_BCD, strict=True):
                 features[place] = rows_CD
         return torch.cat(features)
+
+    def _frozen(self, depth: int) -> int:
+        return round(self.share * depth)
 
 
 def checked(model: Model) -> Any:
@@ -118,8 +130,9 @@ def _shape(one: Toggles) -> tuple[int, int, bool, int]:
     return len(one.own_CL), int(one.visible_L.sum()), one.added, int(one.own_CL[0].sum())
 
 
-def _passed(vit: Any, images: list[tuple[Embedded, Toggles]]) -> Tensor:
-    """Features (B, C, D) of images with as many rows, visible and own patches each."""
+def _passed(vit: Any, images: list[tuple[Embedded, Toggles]], frozen: int) -> Tensor:
+    """Features (B, C, D) of images with as many rows, visible and own patches each; the set's
+    tokens are shared in the first `frozen` blocks."""
     prefix, added = vit.num_prefix_tokens, images[0][1].added
     device = images[0][0].tokens_LD.device
     base, groups, skipped = [], [], []
@@ -133,14 +146,24 @@ def _passed(vit: Any, images: list[tuple[Embedded, Toggles]]) -> Tensor:
             own_CTD = patches_LD[to_device(own_CT, device)]
             firsts_CPD = torch.cat([firsts_CPD, own_CTD], 1)
         else:
-            skipped.append(to_device(torch.from_numpy(own_CL[:, visible_L]), device))
+            skipped.append(own_CL[:, visible_L])
         groups.append(firsts_CPD)
     x_BSD, g_BCGD = torch.stack(base), torch.stack(groups)
-    skip_BCS = torch.stack(skipped) if skipped else None
-    for block in vit.blocks[:-1]:
+    skip_BCS = to_device(torch.from_numpy(np.stack(skipped)), device) if skipped else None
+    for block in vit.blocks[: min(frozen, len(vit.blocks) - 1)]:
         x_BSD, g_BCGD = _block(block, x_BSD, g_BCGD, skip_BCS, prefix)
-    _, g_BCGD = _block(vit.blocks[-1], x_BSD, g_BCGD, skip_BCS, prefix, last=True)
-    rows_RPD = g_BCGD[:, :, :prefix].flatten(0, 1)
+    if frozen < len(vit.blocks):
+        (B, C), seen_BSD = g_BCGD.shape[:2], x_BSD[:, prefix:]
+        own_BCSD = seen_BSD[:, None].expand(-1, C, -1, -1)
+        if skipped:  # each row without its player's
+            kept_BCS = np.nonzero(~np.stack(skipped))[2].reshape(B, C, -1)
+            kept_BCS = to_device(torch.from_numpy(kept_BCS), device)
+            own_BCSD = own_BCSD.gather(2, kept_BCS[..., None].expand(-1, -1, -1, x_BSD.shape[2]))
+        rows_RLD = vit.blocks[frozen:-1](torch.cat([g_BCGD, own_BCSD], 2).flatten(0, 1))
+        rows_RPD = first_tokens(vit.blocks[-1], rows_RLD, prefix)
+    else:
+        _, g_BCGD = _block(vit.blocks[-1], x_BSD, g_BCGD, skip_BCS, prefix, last=True)
+        rows_RPD = g_BCGD[:, :, :prefix].flatten(0, 1)
     return vit.forward_head(vit.norm(rows_RPD)).unflatten(0, g_BCGD.shape[:2])
 
 

@@ -19,22 +19,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class KvFrozen:
-    """A pass every `every` steps; None: at the first alone, which is exact for insertion. Between
-    passes a candidate is expected to add what it added in the last."""
+    """A pass in each of the `first` steps, then every `refresh` steps; None: not again. The first
+    pass is exact for insertion. Between passes a candidate is expected to add what it added in the
+    last. `share`: of the model's blocks, the first ones, in which the set's tokens are frozen; in
+    the others each candidate has copies of its own."""
 
-    every: int | None = None
+    first: int = 1
+    refresh: int | None = None
+    share: float = 1.0
 
     def __post_init__(self):
-        if self.every is not None and self.every < 1:
-            raise UsageError(f"search.probe.every={self.every}: give 1 or more steps, or null")
+        if self.first < 1 or (self.refresh is not None and self.refresh < 1):
+            raise UsageError("search.probe: give first and refresh as 1 or more")
+        if not 0 <= self.share <= 1:
+            raise UsageError(f"search.probe.share={self.share}: give 0 to 1")
 
     def forwards(self, n_players: int) -> int:
         """Its passes."""
-        return sum(map(self.looks, range(n_players)))
+        first = min(self.first, n_players)
+        return first + (0 if self.refresh is None else (n_players - first) // self.refresh)
 
-    def looks(self, step: int) -> bool:
-        """Whether there is a pass."""
-        return step == 0 or (self.every is not None and step % self.every == 0)
+    def due(self, step: int, age: int) -> bool:
+        """Whether there is a pass, `age` steps after the last one."""
+        return step < self.first or (self.refresh is not None and age >= self.refresh)
 
     def whole(self, step: int) -> bool:
         """Never."""
@@ -48,19 +55,29 @@ class KvFrozen:
 class FrozenLook:
     """See `KvFrozen`."""
 
+    renewed = False
+
     def __init__(self, probe: KvFrozen, value: SetFunction, n_players: int):
         self._probe, self._value = probe, value
         self._gain_N = np.zeros(n_players)
+        self._last = 0
 
-    def __call__(self, walk: Walk) -> Generator[Ask, Any, np.ndarray]:
-        """A pass, where there is one."""
-        rest = walk.rest
-        if self._probe.looks(len(walk.order)):
-            scored = yield from probed(self._value(joined(walk.picked_N, rest)))
+    def __call__(self, walk: Walk, *, ask: bool) -> Generator[Ask, Any, np.ndarray]:
+        """A pass, where one is due."""
+        rest, step = walk.rest, len(walk.order)
+        self.renewed = ask and self._probe.due(step, step - self._last)
+        if self.renewed:
+            self._last = step
+            asked = self._value(joined(walk.picked_N, rest))
+            scored = yield from probed(asked, self._probe.share)
             self._gain_N[rest] = scored.value_C.numpy() - worth(walk)
         return worth(walk) + self._gain_N[rest]
 
 
-def probed(coroutine: Generator[Ask, Any, T]) -> Generator[Any, Any, T]:
+def probed(coroutine: Generator[Ask, Any, T], share: float) -> Generator[Any, Any, T]:
     """Coroutine: the same, but coalitions are answered by the probe."""
-    return asking(coroutine, lambda ask: Probed(ask) if isinstance(ask, Coalitions) else ask)
+
+    def instead(ask: Any) -> Any:
+        return Probed(ask, share) if isinstance(ask, Coalitions) else ask
+
+    return asking(coroutine, instead)

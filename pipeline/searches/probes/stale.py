@@ -41,7 +41,9 @@ class Stale:
 class StaleLook:
     """See `Stale`."""
 
-    def __call__(self, walk: Walk) -> Generator[Ask, Any, np.ndarray]:
+    renewed = False
+
+    def __call__(self, walk: Walk, *, ask: bool) -> Generator[Ask, Any, np.ndarray]:
         """Asks nothing: nobody adds anything."""
         yield from ()
         return np.full(len(walk.rest), worth(walk))
