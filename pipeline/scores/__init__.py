@@ -80,6 +80,11 @@ class Sloped(Protocol):
         ...
 
 
+def slope(value: SetFunction, scored: Scored) -> float:
+    """What a unit of F is in the target's probability, at one set; 1 where F does not know."""
+    return value.slope(scored) if isinstance(value, Sloped) else 1.0
+
+
 class Score(Protocol):
     """A frozen dataclass. `objectives`: those whose curve F looks at along an order."""
 

@@ -15,7 +15,7 @@ import torch
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
-from pipeline.scores import Scored, SetFunction, Sloped
+from pipeline.scores import Scored, SetFunction, slope
 from pipeline.searches import Found, Stop, Walk, first_best, joined, prefixes
 from pipeline.searches.doubt import Doubt
 from pipeline.searches.probes import Probe
@@ -99,8 +99,7 @@ class Screened:
                 best = max(parts, key=lambda part: float(part.value_C.max()))
                 best = best[(at := int(best.value_C.argmax())) : at + 1]
                 hope_C = improvement(hope_C, doubt.spread(rest), float(best.value_C[0]))
-                slope = value.slope(best) if isinstance(value, Sloped) else 1.0
-                if slope * hope_C[open_C].sum() <= self.risk:
+                if slope(value, best) * hope_C[open_C].sum() <= self.risk:
                     break
             ranked = np.argsort(-np.where(open_C, hope_C, -np.inf), kind="stable")
             chunk = np.sort(ranked[: left if whole else min(self.verify, left)])

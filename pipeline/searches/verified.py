@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.game import Ask, Coalitions
 from pipeline.game.arena import asking
 from pipeline.game.rough import Roughly
-from pipeline.scores import Scored, SetFunction, Sloped
+from pipeline.scores import Scored, SetFunction, slope
 
 QUANTILE = 0.999
 MOST = 0.5
@@ -74,7 +74,7 @@ class Verified:
 
     def slope(self, scored: Scored) -> float:
         """The set function's."""
-        return self._value.slope(scored) if isinstance(self._value, Sloped) else 1.0
+        return slope(self._value, scored)
 
     def _learn(self, exact: Scored, near: Scored) -> None:
         self._differences += (exact.value_C - near.value_C).abs().tolist()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.scores import SetFunction
 from pipeline.searches import Walk
@@ -39,6 +40,12 @@ class Look(Protocol):
     def __call__(self, walk: Walk, *, ask: bool) -> Generator[Ask, Any, np.ndarray]:
         """Coroutine: F(S + a) as expected of each of `walk.rest`, finite. `ask`: whether it may."""
         ...
+
+
+def check_steps(first: int, refresh: int | None) -> None:
+    """Raises UsageError for settings that are no numbers of steps."""
+    if first < 1 or (refresh is not None and refresh < 1):
+        raise UsageError("search.probe: give first and refresh as 1 or more")
 
 
 def worth(walk: Walk) -> float:

@@ -3,7 +3,8 @@
 Rows are a set and one player more (or less) each. The set's tokens attend to each other and are
 frozen: what a candidate would change in them is left out. Each candidate's tokens and prefix tokens
 of its own (class, registers) attend to them and to each other; where players are taken away, prefix
-tokens of their own skip the player's. From the empty set nothing is left out: the answer is exact.
+tokens of their own skip the player's. Behind the first blocks, a `share` of them, each row goes on
+with copies of the tokens that it sees. From the empty set nothing is left out: the answer is exact.
 """
 
 from dataclasses import dataclass, replace

@@ -11,7 +11,7 @@ from pipeline.game import Ask, Coalitions, Game
 from pipeline.game.arena import asking
 from pipeline.scores import SetFunction
 from pipeline.searches import Walk, joined
-from pipeline.searches.probes import worth
+from pipeline.searches.probes import check_steps, worth
 from pipeline.searches.probes.frozen_tokens import Probed
 
 T = TypeVar("T")
@@ -29,8 +29,7 @@ class KvFrozen:
     share: float = 1.0
 
     def __post_init__(self):
-        if self.first < 1 or (self.refresh is not None and self.refresh < 1):
-            raise UsageError("search.probe: give first and refresh as 1 or more")
+        check_steps(self.first, self.refresh)
         if not 0 <= self.share <= 1:
             raise UsageError(f"search.probe.share={self.share}: give 0 to 1")
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.scores import SetFunction
 from pipeline.searches import Walk
-from pipeline.searches.probes import worth
+from pipeline.searches.probes import check_steps, worth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +20,7 @@ class Stale:
     refresh: int | None = None
 
     def __post_init__(self):
-        if self.first < 1 or (self.refresh is not None and self.refresh < 1):
-            raise UsageError("search.probe: give first and refresh as 1 or more")
+        check_steps(self.first, self.refresh)
 
     def forwards(self, n_players: int) -> int:
         """None of its own."""
