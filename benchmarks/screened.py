@@ -127,7 +127,9 @@ def measured(
 
 
 def explained(arena: Arena, target: int, method: Method, masking: Masking) -> Turn[dict[str, Any]]:
-    """A row: the area is a mean over steps, both ends included; ends are not counted as cost."""
+    """A row: the area is a mean over steps, both ends included; ends are not counted as cost. Where
+    the search stopped, the rest of its curve is as good as can be: what others lose to it is more
+    than they would to the whole."""
     yield from arena.meet(masking, target)
     game = yield from arena.open(masking)
     found, bill = yield from arena.play(method.explain(game), masking)
@@ -136,7 +138,9 @@ def explained(arena: Arena, target: int, method: Method, masking: Masking) -> Tu
     ends = game.ends.probability_C.numpy()
     if objective == "deletion":
         ends = ends[::-1]
-    curve = np.concatenate([ends[:1], one.path.probability_C.numpy()[:-1], ends[1:]])
+    path = one.path.probability_C.numpy()[: game.n_players - 1]
+    beyond = np.full(game.n_players - 1 - len(path), float(objective == "insertion"))
+    curve = np.concatenate([ends[:1], path, beyond, ends[1:]])
     return {
         "auc": float(np.trapezoid(curve, np.linspace(0, 1, len(curve)))),
         "gain": 1 if objective == "insertion" else -1,

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import moxi
+from test_screened import small_vit
 from test_searches import Curved
 
 from pipeline import UsageError
+from pipeline.api import explain
 from pipeline.methods import play
 from pipeline.methods.subset import Subset
 from pipeline.scores.target import Target
@@ -98,7 +100,49 @@ def test_an_early_end_is_the_head_of_the_order():
     assert np.allclose(along(head), along(full)[:4])
 
 
-@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"share": -0.1}])
-def test_shares_are_shares(wrong):
+def test_who_costs_little_goes_without_another_round():
+    """Risk is of probability: what falls from 1 to a half is no small matter, flat as both are."""
+
+    def value(coalitions_CN):  # each of the first four is missed once another of them has gone
+        few_C = coalitions_CN[:, :4].double().sum(1)
+        return 0.01 * few_C - 0.02 * (4 - few_C) ** 2 + 8 * coalitions_CN[:, 4:].double().sum(1)
+
+    asked = [
+        play(backward(share=0.5, risk=risk), value, 8)["insertion"].evaluations
+        for risk in (0.0, 0.02, 0.0201)
+    ]
+    assert asked[0] >= asked[1] >= asked[2]
+    assert asked[0] > asked[2]
+    for seed in range(5):
+        game = Curved(13, seed, once=False)
+        careful, bold = (
+            play(backward(share=0.6, risk=risk), game, 13)["insertion"] for risk in (0.0, 0.05)
+        )
+        assert bold.evaluations <= careful.evaluations
+
+    def twins(coalitions_CN):  # p is 1 with either of two, a half with none
+        some_C = coalitions_CN[:, [2, 5]].any(1).double()
+        return 30 * some_C + coalitions_CN.double() @ torch.arange(8).double() / 1e3
+
+    assert set(play(backward(share=0.8, risk=0.1), twins, 8)["insertion"].order[:1]) & {2, 5}
+
+
+def test_a_pass_ranks_the_first_round_of_a_vision_transformer():
+    model = small_vit()
+    x_BCHW = torch.randn(2, 3, *model.input_hw, generator=torch.Generator().manual_seed(1))
+    spent = []
+    for frozen in (False, True):
+        method = backward(risk=0.02, frozen=frozen)
+        found = explain(model, x_BCHW, method=method, grid=5, masking="token_drop")
+        assert all(sorted(order) == list(range(25)) for order in found.order)
+        spent += [one["insertion"].evaluations for one in found.attributions]
+        assert max(spent) <= method.most_forwards(25)
+    assert max(spent[2:]) < min(spent[:2])
+    with pytest.raises(UsageError, match="need masking=token_drop"):
+        explain(model, x_BCHW, method=method, grid=5, masking="zero")
+
+
+@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"share": -0.1}, {"risk": -0.1}])
+def test_settings_are_checked(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Backward(**wrong)

@@ -89,6 +89,26 @@ def test_a_smaller_risk_is_a_larger_price():
         Screened(risk=-1)
 
 
+@pytest.mark.parametrize("saturated", [None, 0.6])
+@pytest.mark.parametrize("probe", [Stale(), Stale(first=2, refresh=3)])
+def test_no_order_takes_more_sets_than_it_may(probe, saturated):
+    """From one for each player, which makes the probe's order, to what greedy search takes."""
+    spent = []
+    for sets in (1, 8, 12, 20, 36):
+        method = screened(probe=probe, risk=0.0, most=8, saturated=saturated, sets=sets)
+        assert method.most_forwards(8) == max(8, min(sets, 36 if saturated is None else 44))
+        found = [play(method, any_game(seed), 8)["insertion"] for seed in range(20)]
+        assert all(sorted(one.order) == list(range(8)) for one in found)
+        assert max(one.evaluations for one in found) <= max(sets, 8)
+        spent.append(sum(one.evaluations for one in found))
+    assert spent == sorted(spent) and spent[0] == spent[1] == 20 * 8
+    if saturated is None:
+        exact = [play(moxi("insertion"), any_game(seed), 8)["insertion"] for seed in range(20)]
+        assert [one.order for one in found] == [one.order for one in exact]
+    with pytest.raises(UsageError, match="sets=0"):
+        Screened(sets=0)
+
+
 def test_improvement_is_what_is_hoped_for():
     mean_C, spread_C = np.array([0.0, 1.0, -1.0, 2.0]), np.array([1.0, 2.0, 0.5, 0.0])
     drawn = mean_C + spread_C * np.random.default_rng(0).standard_normal((400_000, 4))
@@ -201,7 +221,7 @@ def test_frozen_tokens_know_about_who_matters(seen):
         assert 0.1 > off[0] > off[1] > off[2]
         assert tokens == sorted(tokens)
         assert counters.forwards == 2 + 19 + 1
-    with pytest.raises(UsageError, match="needs masking=token_drop"):
+    with pytest.raises(UsageError, match="need masking=token_drop"):
         seen(eye, Zero())
 
 

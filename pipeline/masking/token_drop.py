@@ -34,10 +34,12 @@ class Begun(NamedTuple):
 
 class Embedded(NamedTuple):
     """One image's tokens with positions, (prefix + L, D), on the device; the player of each patch
-    token there; how many tokens each player holds (N,), float32, whose products are fast."""
+    token there, and on the host; how many tokens each player holds (N,), float32, whose products
+    are fast."""
 
     tokens_LD: Tensor
     player_L: Tensor
+    holder_L: np.ndarray
     held_N: np.ndarray
 
 
@@ -54,7 +56,8 @@ class TokenDrop:
         """Embed the image, in one batch with others."""
         (tokens_LD,) = yield Request(Embed(), Listed([begun.image_CHW]))
         held_N = begun.player_L.bincount().numpy().astype(np.float32)
-        return Embedded(tokens_LD, to_device(begun.player_L, model.device), held_N)
+        player_L = begun.player_L
+        return Embedded(tokens_LD, to_device(player_L, model.device), player_L.numpy(), held_N)
 
     def lengths(self, model: Model, prepared: Embedded, coalitions_CN: Tensor) -> int | np.ndarray:
         """Prefix and visible tokens of each row."""

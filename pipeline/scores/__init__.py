@@ -72,17 +72,31 @@ class SetFunction(Protocol):
 
 
 @runtime_checkable
-class Sloped(Protocol):
-    """A set function that knows what a unit of it is in the target's probability."""
+class Chanced(Protocol):
+    """A set function that knows a probability that it stands for."""
 
-    def slope(self, scored: Scored) -> float:
-        """At one set; 1 where F is no log-odds."""
+    def chance(self, scored: Scored) -> float | None:
+        """Whose log-odds are F, at one set; None where F is no log-odds."""
         ...
 
 
+def chance(value: SetFunction, scored: Scored) -> float | None:
+    """The probability whose log-odds are F, at one set; None where F is no log-odds."""
+    return value.chance(scored) if isinstance(value, Chanced) else None
+
+
 def slope(value: SetFunction, scored: Scored) -> float:
-    """What a unit of F is in the target's probability, at one set; 1 where F does not know."""
-    return value.slope(scored) if isinstance(value, Sloped) else 1.0
+    """What a unit of F is in probability, at one set; 1 where F is no log-odds."""
+    p = chance(value, scored)
+    return 1.0 if p is None else p * (1 - p)
+
+
+def drop(value: SetFunction, before: Scored, after: Scored) -> float:
+    """What F falls by from one set to another, in probability where F is log-odds."""
+    first, second = chance(value, before), chance(value, after)
+    if first is None or second is None:
+        return float(before.value_C[0] - after.value_C[0])
+    return first - second
 
 
 class Score(Protocol):

@@ -76,13 +76,13 @@ class TargetValue:
             None if picked else outputs,
         )
 
-    def slope(self, scored: Scored) -> float:
-        """p(1 - p) of log-odds."""
+    def chance(self, scored: Scored) -> float | None:
+        """That of the target, or of the others where the score's sign is -1."""
         outputs = scored.left if scored.shown is None else scored.shown
         if self._score.read == "probability" or outputs is None or outputs.is_scalar:
-            return 1.0
+            return None
         p = float(outputs.probability_C[0])
-        return p * (1 - p)
+        return p if self._score.sign > 0 else 1 - p
 
     def _value(self, outputs: Outputs) -> Tensor:
         value_C = outputs.value_C

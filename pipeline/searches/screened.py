@@ -15,6 +15,7 @@ import torch
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
+from pipeline.identity import LATER
 from pipeline.scores import Scored, SetFunction, slope
 from pipeline.searches import Found, Stop, Walk, first_best, joined, prefixes
 from pipeline.searches.doubt import Doubt
@@ -28,8 +29,10 @@ class Screened:
     else in F; as every step weighs 1/n in the area under the curve, it is of the size of the area
     lost. `verify`: candidates verified at a time, `most`: in a step. `saturated`: once the target's
     probability is at least this (insertion), or at most 1 minus it (deletion), for `patience`
-    steps, as many next ones are taken unverified while it is; None: never. `details` say after how
-    many players the `tail` began, from where on nobody was verified; None: nowhere."""
+    steps, as many next ones are taken unverified while it is; None: never. `sets`: what the whole
+    order may take at the most, a set for each player and the probe's looks at the least; None: as
+    many as `risk` asks for. `details` say after how many players the `tail` began, from where on
+    nobody was verified; None: nowhere."""
 
     version: ClassVar[int] = 2
     probe: Probe = field(default_factory=Stale)
@@ -38,11 +41,14 @@ class Screened:
     most: int = 8
     saturated: float | None = 0.99
     patience: int = 3
+    sets: int | None = field(default=None, metadata=LATER)
 
     def __post_init__(self):
         for name in ("verify", "most", "patience"):
             if getattr(self, name) < 1:
                 raise UsageError(f"search.{name}={getattr(self, name)}: give 1 or more")
+        if self.sets is not None and self.sets < 1:
+            raise UsageError(f"search.sets={self.sets}: give 1 or more, or null")
         if self.risk < 0:
             raise UsageError(f"search.risk={self.risk}: give 0 (up to search.most) or more")
         if self.saturated is not None and not 0.5 < self.saturated < 1:
@@ -55,16 +61,20 @@ class Screened:
         rests = {step: n_players - step for step in range(stop.most(n_players))}
         whole = self.probe.whole
         sets = sum(rest if whole(step) else min(self.most, rest) for step, rest in rests.items())
-        wasted = len(rests) if self.saturated else 0
-        return per_set * (sets + wasted + self.probe.forwards(n_players))
+        wasted, looks = len(rests) if self.saturated else 0, self.probe.forwards(n_players)
+        most = sets + wasted + looks
+        if self.sets is not None:
+            most = min(most, max(self.sets, len(rests) + looks))
+        return per_set * most
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Pick one player a step, or several where nothing is left to win."""
         walk, look = Walk(value, game, stop), self.probe.open(value, game)
+        purse = Purse(self.sets, walk.left + self.probe.forwards(game.n_players))
         doubt, of_passes = Doubt(game.n_players), Doubt(game.n_players)
         calm, tail = 0, None
         while not walk.done:
-            strides = calm >= self.patience
+            strides = calm >= self.patience and purse.spare >= 1
             base_C = yield from look(walk, ask=not strides)
             doubts = [doubt, of_passes] if look.renewed else [doubt]
             if walk.order:
@@ -75,22 +85,27 @@ class Screened:
             if strides:
                 tail = len(walk.order) if tail is None else tail
                 ranked = np.argsort(-(base_C + doubt.mean_N[walk.rest]), kind="stable")
-                stays = yield from self._stride(walk, value, walk.rest[ranked])
+                stays = yield from self._stride(walk, value, walk.rest[ranked], purse)
                 calm = calm if stays else 0
                 continue
-            scored = yield from self._step(walk, value, base_C, doubts)
+            scored = yield from self._step(walk, value, base_C, doubts, purse)
             calm, tail = calm + 1 if self._is_saturated(scored) else 0, None
         details = None if self.saturated is None else {"tail": tail}
         return Found(order=walk.order, path=walk.path, details=details)
 
     def _step(
-        self, walk: Walk, value: SetFunction, base_C: np.ndarray, doubts: list[Doubt]
+        self,
+        walk: Walk,
+        value: SetFunction,
+        base_C: np.ndarray,
+        doubts: list[Doubt],
+        purse: "Purse",
     ) -> Generator[Ask, Any, Scored]:
         """Verify until the others are not worth it; pick; F with the picked. The first of `doubts`
         is believed, all of them see what is verified."""
         rest, doubt = walk.rest, doubts[0]
         whole = self.probe.whole(len(walk.order))
-        most = len(rest) if whole else min(self.most, len(rest))
+        most = int(min(len(rest) if whole else self.most, len(rest), 1 + purse.spare))
         open_C, parts = np.ones(len(rest), dtype=bool), []
         order: list[np.ndarray] = []
         while (left := most - int((~open_C).sum())) > 0:
@@ -110,6 +125,7 @@ class Screened:
             parts.append(part)
             order.append(chunk)
         places = np.concatenate(order)
+        purse.pay(len(places), picked=1)
         by_place = np.argsort(places, kind="stable")
         scored, players = Scored.cat(parts)[by_place], rest[places[by_place]]
         first = first_best(scored.value_C, value.tie)
@@ -117,17 +133,18 @@ class Screened:
         return scored[first : first + 1]
 
     def _stride(
-        self, walk: Walk, value: SetFunction, ranked_C: np.ndarray
+        self, walk: Walk, value: SetFunction, ranked_C: np.ndarray, purse: "Purse"
     ) -> Generator[Ask, Any, bool]:
         """Take the next of these players while the prediction stays saturated; whether it did."""
-        next_ones = ranked_C[: min(self.patience, walk.left)].tolist()
+        next_ones = ranked_C[: int(min(self.patience, walk.left, purse.spare))].tolist()
         sets_CN = prefixes([*walk.order, *next_ones], len(walk.picked_N))[-len(next_ones) :]
         scored = yield from value(sets_CN)
-        for row, player in enumerate(next_ones):
-            if walk.done or not self._is_saturated(scored[row : row + 1]):
-                return walk.done
-            walk.take(player, scored[row : row + 1])
-        return True
+        stays = [self._is_saturated(scored[row : row + 1]) for row in range(len(next_ones))]
+        taken = stays.index(False) if False in stays else len(stays)
+        purse.pay(len(stays), picked=taken)
+        for row in range(taken):
+            walk.take(next_ones[row], scored[row : row + 1])
+        return walk.done or taken == len(stays)
 
     def _is_saturated(self, scored: Scored) -> bool:
         if self.saturated is None:
@@ -135,6 +152,17 @@ class Screened:
         shown, left = scored.shown, scored.left
         enough = shown is None or float(shown.probability_C[0]) >= self.saturated
         return enough and (left is None or float(left.probability_C[0]) <= 1 - self.saturated)
+
+
+class Purse:
+    """Sets to `spare` beside those that must be: one for each player to come, the probe's looks."""
+
+    def __init__(self, sets: int | None, must: int):
+        self.spare = np.inf if sets is None else max(sets - must, 0)
+
+    def pay(self, sets: int, *, picked: int) -> None:
+        """For sets that so many players were picked from."""
+        self.spare -= sets - picked
 
 
 def improvement(mean_C: np.ndarray, spread_C: np.ndarray, best: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.game import Ask, Coalitions
 from pipeline.game.arena import asking
 from pipeline.game.rough import Roughly
-from pipeline.scores import Scored, SetFunction, slope
+from pipeline.scores import Scored, SetFunction, chance
 
 QUANTILE = 0.999
 MOST = 0.5
@@ -72,9 +72,9 @@ class Verified:
         value_C = found.value_C.masked_fill(torch.from_numpy(~known_C), -torch.inf)
         return replace(found, value_C=value_C)
 
-    def slope(self, scored: Scored) -> float:
+    def chance(self, scored: Scored) -> float | None:
         """The set function's."""
-        return slope(self._value, scored)
+        return chance(self._value, scored)
 
     def _learn(self, exact: Scored, near: Scored) -> None:
         self._differences += (exact.value_C - near.value_C).abs().tolist()

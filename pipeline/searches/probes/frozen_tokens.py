@@ -39,7 +39,7 @@ class Probed:
         """The same rows of another program. Raises UsageError for maskings but token_drop."""
         request = seat.request(self.asked)
         if not isinstance(request.program.masking, TokenDrop):
-            raise UsageError("search.probe=kv_frozen needs masking=token_drop")
+            raise UsageError("frozen keys and values need masking=token_drop")
         return replace(request, program=FrozenGame(Frozen(self.share)))
 
 
@@ -104,14 +104,14 @@ def checked(model: Model) -> Any:
     reads_prefix = vit.global_pool == "token" and vit.attn_pool is None
     if not reads_prefix or not all(is_plain(block) for block in vit.blocks):
         raise UsageError(
-            "search.probe=kv_frozen needs a plain Vision Transformer whose class token is read"
+            "frozen keys and values need a plain Vision Transformer whose class token is read"
         )
     return vit
 
 
 def toggles(prepared: Embedded, coalitions_CN: Tensor) -> Toggles:
     """The set that all rows are nearest to. Raises ValueError where there is none."""
-    rows_CN, player_L = coalitions_CN.numpy(), prepared.player_L.cpu().numpy()
+    rows_CN, player_L = coalitions_CN.numpy(), prepared.holder_L
     if len(rows_CN) == 1:  # nothing is toggled, nothing left out
         visible_L = rows_CN[0, player_L]
         return Toggles(visible_L, np.zeros_like(visible_L)[None], True)
@@ -119,11 +119,11 @@ def toggles(prepared: Embedded, coalitions_CN: Tensor) -> Toggles:
     common_N, any_N = np.asarray(rows_CN.all(0)), np.asarray(rows_CN.any(0))
     added = bool((sizes == common_N.sum() + 1).all())
     if not added and not (sizes == any_N.sum() - 1).all():
-        raise ValueError("kv_frozen: coalitions differ by more than one player")
+        raise ValueError("frozen keys and values: coalitions differ by more than one player")
     base_N = common_N if added else any_N
     own_CL = (rows_CN ^ base_N)[:, player_L]
     if len(set(own_CL.sum(1).tolist())) > 1:
-        raise UsageError("search.probe=kv_frozen needs players of the same number of patches")
+        raise UsageError("frozen keys and values need players of the same number of patches")
     return Toggles(base_N[player_L], own_CL, added)
 
 
@@ -137,7 +137,7 @@ def _passed(vit: Any, images: list[tuple[Embedded, Toggles]], frozen: int) -> Te
     prefix, added = vit.num_prefix_tokens, images[0][1].added
     device = images[0][0].tokens_LD.device
     base, groups, skipped = [], [], []
-    for (tokens_LD, _, _), (visible_L, own_CL, _) in images:
+    for (tokens_LD, *_), (visible_L, own_CL, _) in images:
         first_PD, patches_LD = tokens_LD[:prefix], tokens_LD[prefix:]
         seen_S = to_device(torch.from_numpy(np.flatnonzero(visible_L)), device)
         base.append(torch.cat([first_PD, patches_LD[seen_S]]))
