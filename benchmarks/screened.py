@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from pipeline.api.presets import CONF, preset
@@ -207,7 +208,7 @@ def pareto(rows: dict, path: Path) -> None:
     """Area lost against tokens, a panel an objective."""
     sides = {1: "insertion", -1: "deletion"}
     shown = [gain for gain in sides if any(_objective(many) == gain for many in rows.values())]
-    figure = Figure(figsize=(5.5 * len(shown), 4), layout="constrained")
+    figure = Figure(figsize=(5.5 * len(shown), 5), layout="constrained")
     for gain, axes in zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True):
         for name, many in rows.items():
             if _objective(many) != gain:
@@ -215,11 +216,13 @@ def pareto(rows: dict, path: Path) -> None:
             lost_I = lost(rows, name)
             price = np.mean([row["tokens"] for row in many.values()])
             error = 1.96 * lost_I.std() / max(len(lost_I) - 1, 1) ** 0.5
-            axes.errorbar(price, lost_I.mean(), error, fmt="o", ms=4, capsize=2)
-            place = (price, lost_I.mean())
-            axes.annotate(name, place, fontsize=6, xytext=(4, 4), textcoords="offset points")
+            axes.errorbar(price, lost_I.mean(), error, fmt="o", ms=4, capsize=2, label=name)
         axes.axhline(0, color="grey", lw=0.5)
         axes.set(xscale="log", xlabel="token-forwards an image", ylabel="area lost to exact greedy")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.15))
         axes.set_title(f"{sides[gain]}, {len(lost_I)} images", fontsize=9)
         axes.grid(alpha=0.25)
     figure.savefig(path, dpi=120)
