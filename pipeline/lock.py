@@ -177,10 +177,10 @@ class Lock:
     def _sweep(self) -> None:
         """Remove generations that are over, and what interrupted writes have left."""
         mine = os.path.basename(self._path())
-        for name in self.place.names("lock"):
-            if name.startswith(".") or name < mine:
-                with suppress(FileNotFoundError):
-                    self.place.fs.rm_file(self.place.path("lock", name))
+        over = [name for name in self.place.names("lock") if name < mine]
+        for name in [*over, *self.place.unfinished("lock")]:
+            with suppress(FileNotFoundError):
+                self.place.fs.rm_file(self.place.path("lock", name))
 
     def _write(self, **said: Any) -> None:
         self._me |= said

@@ -83,6 +83,19 @@ def test_the_second_says_that_it_waits_and_is_refused(place):
         assert place.names("lock") == ["000002.json"]  # what is over is swept
 
 
+def test_what_an_interrupted_write_has_left_is_not_listed_and_is_swept(tmp_path):
+    place = Storage(str(tmp_path))
+    with Quick(place) as held:
+        held._stop.set()
+        held._thread.join()
+        left = tmp_path / "lock" / f".000001.json.{'0123abcd' * 4}"
+        left.touch()
+        assert place.names("lock") == ["000001.json"]
+        assert place.unfinished("lock")[left.name] == "000001.json"
+        held._renew()
+        assert not left.exists()
+
+
 def test_a_holder_that_lives_is_waited_for_beyond_the_expiry(place):
     with Quick(place), pytest.raises(UsageError, match="in use"):
         Quick(place, wait_s=1.5, expiry_s=1.0).__enter__()

@@ -53,7 +53,7 @@ def pack(
     _write(out, NAMES, "".join(f"{name}\n" for name in plan.class_names).encode())
     text = json.dumps(held, indent=1, ensure_ascii=False)
     _write(out, MANIFEST, f"{text}\n".encode())
-    _sweep(plan, out, there)
+    _sweep(plan, out)
     return held
 
 
@@ -104,10 +104,9 @@ def _write(out: Storage, name: str, content: bytes) -> None:
         ) from None
 
 
-def _sweep(plan: Plan, out: Storage, there: set[str]) -> None:
+def _sweep(plan: Plan, out: Storage) -> None:
     """Remove what killed packers were about to rename."""
-    for name in there:
-        whole, _, token = name.removeprefix(".").rpartition(".")
-        if name.startswith(".") and len(token) == 32 and whole.removesuffix(BESIDE) in plan.names:
+    for name, whole in out.unfinished().items():
+        if whole.removesuffix(BESIDE) in plan.names:
             with suppress(OSError):
                 out.remove(out.path(name))

@@ -8,6 +8,7 @@ import logging
 import os
 import posixpath
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from pipeline import UsageError
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{32}")
 TRIES = 5
 FIRST_PAUSE_S = 0.5
 LASTING = (
@@ -62,7 +64,17 @@ class Storage:
         return posixpath.join(self._place[1], *parts)
 
     def names(self, *parts: str) -> list[str]:
-        """Names in a folder below, sorted; none where there is no such folder."""
+        """Names in a folder below, sorted, less those of unfinished writes; none where there is
+        no such folder."""
+        return [name for name in self._listed(*parts) if not _UNFINISHED.fullmatch(name)]
+
+    def unfinished(self, *parts: str) -> dict[str, str]:
+        """Names that files have while they are written, or have kept since that was interrupted,
+        and the names that they are to have."""
+        found = [(name, _UNFINISHED.fullmatch(name)) for name in self._listed(*parts)]
+        return {name: match[1] for name, match in found if match}
+
+    def _listed(self, *parts: str) -> list[str]:
         folder = self.path(*parts)
         self.fs.invalidate_cache()
         try:

@@ -127,7 +127,7 @@ def take_over(run: RunDir, name: str, since: int = 0) -> set[Identity]:
 def forget(run: RunDir, name: str) -> None:
     """Remove a closed writer's folder; what it stages or seals afterwards comes to nothing."""
     folder = ("staging", run.kind.folder, name)
-    for file in run.names(*folder):
+    for file in [*run.names(*folder), *run.unfinished(*folder)]:
         run.remove(run.path(*folder, file))
     if run.is_local:
         with suppress(OSError):
