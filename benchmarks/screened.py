@@ -44,20 +44,13 @@ COLUMNS = ("auc", "forwards", "tokens", "seconds")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shards", default="data/demo/demo-*.tar")
-    parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--model", help="a JSON file")
-    parser.add_argument("--grid", type=int, default=7)
-    parser.add_argument("--masking", default="token_drop")
-    parser.add_argument("--methods", nargs="+", default=METHODS, help="the exact one first")
+    parser = asked(__doc__, images=24, masking="token_drop", methods=METHODS)
     parser.add_argument("--share", type=float, default=0.2, help="of images that may lose more")
     parser.add_argument("--out", default="runs/screened")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    spec = json.loads(Path(options.model).read_text()) if options.model else None
-    model = (component(spec) if spec else preset("model", "efficientnet_lite0")).load()
+    model = network(options.model).load()
     images = list(labelled(model, options.shards, options.images))
     methods = {name: named(name) for name in options.methods}
     out = Path(options.out)
@@ -66,6 +59,26 @@ def main() -> None:
     print(text)
     (out / "table.txt").write_text(text + "\n")
     pareto(rows, out / "pareto.png")
+
+
+def asked(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
+    """What benchmarks of searches ask for: images, a network, players and methods."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--shards", default="data/demo/demo-*.tar")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--model", help="a JSON file")
+    parser.add_argument("--grid", type=int, default=7)
+    parser.add_argument("--masking")
+    parser.add_argument("--methods", nargs="+", help="the exact one first")
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def network(path: str | None) -> Any:
+    """The component of a JSON file, the demo's without; its `load` makes the model."""
+    if path is None:
+        return preset("model", "efficientnet_lite0")
+    return component(json.loads(Path(path).read_text()))
 
 
 def named(name: str) -> Method:

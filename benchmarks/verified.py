@@ -7,17 +7,12 @@ Images and `--model` as in `benchmarks.screened`; on a CPU reduced precision is 
 and layers' outputs rounded to bf16), so forwards tell what it would take, and seconds nothing.
 """
 
-import argparse
-import json
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.screened import labelled, named
+from benchmarks.screened import asked, labelled, named, network
 from pipeline.api.presets import preset
-from pipeline.components import component
 from pipeline.engine import Engine
 from pipeline.game.arena import Arena
 from pipeline.masking import Masking
@@ -28,17 +23,11 @@ from pipeline.players.patch_grid import PatchGrid
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shards", default="data/demo/demo-*.tar")
-    parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--model", help="a JSON file")
-    parser.add_argument("--grid", type=int, default=7)
-    parser.add_argument("--masking", default="zero")
-    parser.add_argument("--methods", nargs="+", default=["moxi_insertion", "moxi_deletion"])
+    methods = ["moxi_insertion", "moxi_deletion"]
+    parser = asked(__doc__, images=4, masking="zero", methods=methods)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    spec = json.loads(Path(options.model).read_text()) if options.model else None
-    made = component(spec) if spec else preset("model", "efficientnet_lite0")
+    made = network(options.model)
     models = [made.load(options.device, precision) for precision in ("fp32", "verified")]
     masking, equal, again, values = preset("masking", options.masking), [], [], []
     for key, image_CHW, target in labelled(models[0], options.shards, options.images):
