@@ -7,7 +7,6 @@ embedding has beside it, so that embeddings need not be centred themselves. From
 55 % by means as they are, of 37 % where the mean is subtracted from the prototypes alone.
 """
 
-import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -24,9 +23,10 @@ def prototypes(embeddings_MD: Tensor, labels_M: Tensor, *, centre: bool) -> Tens
         )
     if len(counts_K) < 2:
         raise UsageError("dataset: every image is of class 0; give images of two classes or more")
-    sums_KD = torch.zeros(len(counts_K), embeddings_MD.shape[1])
-    means_KD = sums_KD.index_add(0, labels_M, normalize(embeddings_MD)) / counts_K[:, None]
+    units_MD = normalize(embeddings_MD.double())  # what centring leaves may be small beside it
+    sums_KD = units_MD.new_zeros(len(counts_K), units_MD.shape[1])
+    means_KD = sums_KD.index_add(0, labels_M, units_MD) / counts_K[:, None]
     if centre:
         shared_D = normalize(means_KD.mean(0), dim=0)
         means_KD = means_KD - (means_KD @ shared_D)[:, None] * shared_D
-    return normalize(means_KD)
+    return normalize(means_KD).float()
