@@ -29,10 +29,11 @@ DOUBT = 1.0
 class Pooled:
     """`front`: players found by greedy search. `frozen`: share of a Vision Transformer's blocks in
     which a pass freezes the set's tokens to rank their candidates (masking=token_drop); `verify` of
-    them are evaluated then. None: all are. Of the players that remain, `asked` is the share that a
-    round evaluates, by twos while more than `pairs` remain, and `share` who may go in it: the first
-    does, another if F misses it no more than the last of them is expected to be missed, or by no
-    more than `risk` (in the target's probability where F is log-odds, else in F)."""
+    them are evaluated then. None: all are. The first round evaluates all of the others, a later one
+    the share `asked` of those that remain, by twos while more than `pairs` do. `share`: who may go
+    in a round; the first does, another if F misses it no more than the last of them is expected to
+    be missed, or by no more than `risk` (in the target's probability where F is log-odds, else in
+    F)."""
 
     version: ClassVar[int] = 1
     front: int = 3
@@ -60,7 +61,8 @@ class Pooled:
         asked = [c if self.frozen is None else 1 + min(self.verify, c) for c in candidates]
         rounds = range(2, n_players - front + 1)
         behind = sum(self._evaluated(c) + self._most(c) for c in rounds)
-        return per_set * (sum(asked) + 1 + behind)
+        first = n_players - front
+        return per_set * (sum(asked) + 1 + behind + first - self._evaluated(first))
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """The front, then rounds until one of the others remains, then the walk."""
@@ -70,9 +72,11 @@ class Pooled:
         left = _Left((yield from value(everyone_1N)), front, distance_NN)
         before: set[frozenset[int]] = set()
         while len(rest := left.others) > 1:
-            hopeful = left.missed.mean_N[rest] + DOUBT * left.missed.spread_N[rest]
-            most_hopeful = rest[np.argsort(-hopeful, kind="stable")]
-            tried = np.sort(most_hopeful[: self._evaluated(len(rest))])
+            tried = rest
+            if left.gone:  # at first nothing is known of anybody
+                hopeful = left.missed.mean_N[rest] + DOUBT * left.missed.spread_N[rest]
+                most_hopeful = rest[np.argsort(-hopeful, kind="stable")]
+                tried = np.sort(most_hopeful[: self._evaluated(len(rest))])
             groups = [[int(one)] for one in tried]
             if len(rest) > self.pairs:
                 groups = matched(tried, distance_NN, before)
