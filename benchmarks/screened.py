@@ -96,9 +96,11 @@ def named(name: str) -> Method:
 
 
 def labelled(model: Model, shards: str, count: int) -> Iterator[tuple[str, Tensor, int]]:
-    """Key, image and class of images drawn at random that the model gets right."""
+    """Key, image and class of images drawn at random that the model gets right; ends the benchmark
+    where there are none."""
     data = Shards(name="images", shards=shards)
     every = list(data.index())
+    wanted = count
     for place in np.random.default_rng(0).permutation(len(every)):
         if not count:
             return
@@ -109,6 +111,8 @@ def labelled(model: Model, shards: str, count: int) -> Iterator[tuple[str, Tenso
         if sample.label in (None, found):
             count -= 1
             yield f"{every[place].shard}/{every[place].key}", image_CHW, found
+    if count == wanted:
+        raise SystemExit(f"--shards {shards}: the model gets none of these images right")
 
 
 def measured(
