@@ -138,14 +138,6 @@ def joined(picked_N: np.ndarray, candidates: np.ndarray) -> Tensor:
     return torch.from_numpy(sets_CN)
 
 
-def without(remain_N: np.ndarray, groups: Sequence[Sequence[int]] | np.ndarray) -> Tensor:
-    """Sets (G, N): what remains but a group of players each."""
-    sets_GN = np.repeat(remain_N[None], len(groups), 0)
-    for set_N, group in zip(sets_GN, groups, strict=True):
-        set_N[group] = False
-    return torch.from_numpy(sets_GN)
-
-
 def prefixes(order: Sequence[int], n_players: int) -> Tensor:
     """Sets (len(order), N): the first player, the first two, ..."""
     place_N = np.full(n_players, len(order))

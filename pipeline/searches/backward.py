@@ -15,12 +15,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.identity import LATER
 from pipeline.scores import SetFunction, drop
-from pipeline.searches import Found, Stop, Walk, falling, without
+from pipeline.searches import Found, Stop, Walk, falling
 from pipeline.searches.probes.kv_frozen import probed
 
 
@@ -53,7 +54,7 @@ class Backward:
         gone: list[int] = []
         path = [(yield from value(torch.from_numpy(remain_N[None])))]  # of all, then of fewer
         while len(rest := np.flatnonzero(remain_N)) > 1:
-            question, ranked = value(without(remain_N, rest[:, None])), self.frozen and not gone
+            question, ranked = value(_without(remain_N, rest)), self.frozen and not gone
             scored = yield from probed(question, share=1.0) if ranked else question
             # of equals the highest index goes first: the reverse has the lowest first
             leaving = len(rest) - 1 - falling(scored.value_C.flip(0))[: self._most(len(rest))]
@@ -62,7 +63,7 @@ class Backward:
             for place, player in zip(leaving, rest[leaving], strict=True):
                 first, after = place == leaving[0], scored[place : place + 1]
                 if ranked or not first:
-                    after = yield from value(without(remain_N, rest[place : place + 1, None]))
+                    after = yield from value(_without(remain_N, rest[place : place + 1]))
                 gain = float(after.value_C[0] - path[-1].value_C[0])
                 if not first and gain < missed and drop(value, path[-1], after) >= self.risk:
                     continue
@@ -79,3 +80,10 @@ class Backward:
     def _most(self, remain: int) -> int:
         """Players that may go in a round; one at the least stays."""
         return min(max(1, round(self.share * remain)), remain - 1)
+
+
+def _without(remain_N: np.ndarray, players: np.ndarray) -> Tensor:
+    """Sets (C, N): what remains but one player each."""
+    sets_CN = np.repeat(remain_N[None], len(players), 0)
+    sets_CN[np.arange(len(players)), players] = False
+    return torch.from_numpy(sets_CN)
