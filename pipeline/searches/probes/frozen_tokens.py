@@ -9,6 +9,7 @@ with copies of the tokens that it sees. From the empty set nothing is left out: 
 
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,8 +68,7 @@ class Frozen(TokenDrop):
     share: float = 1.0
 
     def lengths(self, model: Model, prepared: Embedded, coalitions_CN: Tensor) -> int:
-        """The set's tokens are shared between the rows where they are frozen; the nearest integer,
-        so that what many passes cost is neither flattered nor exaggerated."""
+        """The set's tokens are shared between the rows where they are frozen."""
         prefix = int(model.module.num_prefix_tokens)  # type: ignore[arg-type]
         found = toggles(prepared, coalitions_CN)
         own, visible = int(found.own_CL[0].sum()), int(found.visible_L.sum())
@@ -77,7 +77,7 @@ class Frozen(TokenDrop):
         group = prefix + (own if found.added else 0)
         copied = (visible if found.added else visible - own) * (1 - frozen)
         shared = (prefix + visible) * frozen / len(coalitions_CN)
-        return group + round(copied + shared)
+        return group + ceil(copied + shared - 1e-9)
 
     def encode(self, model: Model, parts: list[Shown]) -> Tensor:
         """Features of each row; images whose rows are alike in number share a pass."""
