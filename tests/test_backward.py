@@ -16,6 +16,7 @@ from pipeline.methods.subset import Subset
 from pipeline.scores.target import Target
 from pipeline.searches import prefixes
 from pipeline.searches.backward import Backward
+from pipeline.searches.probes.kv_frozen import KvFrozen
 
 WEIGHTS = torch.tensor([0.3, -1.0, 2.0, 0.7, 2.5, 0.7, 0.1, 1.1]).double()
 SCORES = {"insertion": Target(), "deletion": Target(visible="others", sign=-1)}
@@ -131,8 +132,8 @@ def test_a_pass_ranks_the_first_round_of_a_vision_transformer():
     model = small_vit()
     x_BCHW = torch.randn(2, 3, *model.input_hw, generator=torch.Generator().manual_seed(1))
     spent = []
-    for frozen in (False, True):
-        method = backward(risk=0.02, frozen=frozen)
+    for probe in (None, KvFrozen()):
+        method = backward(risk=0.02, probe=probe, asked=24)
         found = explain(model, x_BCHW, method=method, grid=5, masking="token_drop")
         assert all(sorted(order) == list(range(25)) for order in found.order)
         spent += [one["insertion"].evaluations for one in found.attributions]

@@ -7,7 +7,7 @@ tokens of their own skip the player's. Behind the first blocks, a `share` of the
 with copies of the tokens that it sees. From the empty set nothing is left out: the answer is exact.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from math import ceil
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline import UsageError
-from pipeline.engine import Request, Spent
+from pipeline.engine import Listed, Request, Spent
 from pipeline.engine.device import to_device
-from pipeline.game import Coalitions, Seat
+from pipeline.game import Coalitions, Outputs, Seat
 from pipeline.game.sets import Hands, Landed, SetGame
 from pipeline.masking import Shown
 from pipeline.masking.token_drop import Embedded, TokenDrop, first_tokens, is_plain, plain_vit
@@ -40,16 +40,28 @@ class Probed:
         request = seat.request(self.asked)
         if not isinstance(request.program.masking, TokenDrop):
             raise UsageError("frozen keys and values need masking=token_drop")
-        return replace(request, program=FrozenGame(Frozen(self.share)))
+        return Request(FrozenGame(Frozen(self.share)), Listed([request.rows]))
 
 
 @dataclass(frozen=True)
 class FrozenGame(SetGame):
-    """Rows of an image cost one forward."""
+    """An image's coalitions are one row, a `Hands`, and cost one forward."""
 
-    def launch(self, model: Model, pieces: list[Hands], spent: Spent) -> Landed:
+    def lengths(self, model: Model, rows: Listed) -> int:
+        """Of the whole pass."""
+        return self.masking.tokens(model, *rows[0][:2])  # type: ignore[attr-defined]
+
+    def launch(self, model: Model, pieces: list[Listed], spent: Spent) -> Landed:
         """As set games do."""
-        return super().launch(model, pieces, lambda rows: spent(len(pieces)))
+        return super().launch(model, _hands(pieces), lambda rows: spent(len(pieces)))
+
+    def answer(self, landed: Landed, pieces: list[Listed]) -> list[Outputs]:
+        """A piece is one image."""
+        return super().answer(landed, _hands(pieces))
+
+
+def _hands(pieces: list[Listed]) -> list[Hands]:
+    return [hands for (hands,) in pieces]
 
 
 class Toggles(NamedTuple):
@@ -67,8 +79,8 @@ class Frozen(TokenDrop):
 
     share: float = 1.0
 
-    def lengths(self, model: Model, prepared: Embedded, coalitions_CN: Tensor) -> int:
-        """The set's tokens are shared between the rows where they are frozen."""
+    def tokens(self, model: Model, prepared: Embedded, coalitions_CN: Tensor) -> int:
+        """Of all rows; the set's are shared between them where they are frozen."""
         prefix = int(model.module.num_prefix_tokens)  # type: ignore[arg-type]
         found = toggles(prepared, coalitions_CN)
         own, visible = int(found.own_CL[0].sum()), int(found.visible_L.sum())
@@ -76,8 +88,8 @@ class Frozen(TokenDrop):
         frozen = self._frozen(depth) / depth
         group = prefix + (own if found.added else 0)
         copied = (visible if found.added else visible - own) * (1 - frozen)
-        shared = (prefix + visible) * frozen / len(coalitions_CN)
-        return group + ceil(copied + shared - 1e-9)
+        shared = (prefix + visible) * frozen
+        return ceil(len(coalitions_CN) * (group + copied) + shared - 1e-9)
 
     def encode(self, model: Model, parts: list[Shown]) -> Tensor:
         """Features of each row; images whose rows are alike in number share a pass."""

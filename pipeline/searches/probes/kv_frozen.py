@@ -46,6 +46,10 @@ class KvFrozen:
         """Never."""
         return False
 
+    def ask(self, asked: Coalitions) -> Ask:
+        """A pass."""
+        return Probed(asked, self.share)
+
     def open(self, value: SetFunction, game: Game) -> "FrozenLook":
         """Has seen nothing."""
         return FrozenLook(self, value, game.n_players)
@@ -68,15 +72,15 @@ class FrozenLook:
         if self.renewed:
             self._last = step
             asked = self._value(joined(walk.picked_N, rest))
-            scored = yield from probed(asked, self._probe.share)
+            scored = yield from probed(asked, self._probe)
             self._gain_N[rest] = scored.value_C.numpy() - worth(walk)
         return worth(walk) + self._gain_N[rest]
 
 
-def probed(coroutine: Generator[Ask, Any, T], share: float) -> Generator[Any, Any, T]:
+def probed(coroutine: Generator[Ask, Any, T], probe: KvFrozen) -> Generator[Any, Any, T]:
     """Coroutine: the same, but coalitions are answered by the probe."""
 
     def instead(ask: Any) -> Any:
-        return Probed(ask, share) if isinstance(ask, Coalitions) else ask
+        return probe.ask(ask) if isinstance(ask, Coalitions) else ask
 
     return asking(coroutine, instead)
