@@ -3,9 +3,9 @@
 A player that is taken away leaves each query's attention: its weight goes to the other tokens. What
 that changes in a block's output is exact, what later blocks make of the change is of first order:
 its product with the gradient of the target's log-odds, summed over blocks, heads and queries. (It
-is attribution patching, Nanda, 2023, with the softmax taken at its word.) The more tokens remain,
-the less one of them changes, and the better that is. With few it is poor: players that are added
-are asked of a pass with frozen keys and values.
+is attribution patching, Nanda, 2023, but each block's softmax is renewed exactly.) The more tokens
+remain, the less one of them changes, and the better that is. With few it is poor: players that are
+added are asked of a pass with frozen keys and values.
 """
 
 from dataclasses import dataclass
