@@ -29,6 +29,10 @@ def backward(
     return Subset(score=SCORES[objective], search=Backward(**settings), stop=stop, budget=budget)
 
 
+def additive(coalitions_CN):
+    return coalitions_CN.double() @ WEIGHTS - 1.5
+
+
 def along(found):
     assert found.path is not None
     return found.path.value_C
@@ -38,12 +42,8 @@ def along(found):
 @pytest.mark.parametrize("objective", SCORES)
 def test_in_an_additive_game_both_ways_are_one(objective, share):
     """Equals stand in ascending order on both."""
-
-    def value(coalitions_CN):
-        return coalitions_CN.double() @ WEIGHTS - 1.5
-
-    found = play(backward(objective, share=share), value, 8)[objective]
-    exact = play(moxi(objective), value, 8)[objective]
+    found = play(backward(objective, share=share), additive, 8)[objective]
+    exact = play(moxi(objective), additive, 8)[objective]
     assert found.order == exact.order
     torch.testing.assert_close(along(found), along(exact))
 

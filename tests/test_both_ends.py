@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import moxi
-from test_backward import SCORES, WEIGHTS, along
+from test_backward import SCORES, additive, along
 from test_screened import small_vit
 from test_searches import Curved
 
@@ -29,11 +29,8 @@ def both_ends(objective="insertion", stop=None, **settings):
 @pytest.mark.parametrize("steps", [1, 4, 7, 8, 20])
 @pytest.mark.parametrize("objective", SCORES)
 def test_in_an_additive_game_all_ways_are_one(objective, steps):
-    def value(coalitions_CN):
-        return coalitions_CN.double() @ WEIGHTS - 1.5
-
-    found = play(both_ends(objective, steps=steps), value, 8)[objective]
-    exact = play(moxi(objective), value, 8)[objective]
+    found = play(both_ends(objective, steps=steps), additive, 8)[objective]
+    exact = play(moxi(objective), additive, 8)[objective]
     assert found.order == exact.order
     torch.testing.assert_close(along(found), along(exact))
 
