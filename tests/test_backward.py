@@ -1,5 +1,6 @@
 """Backward elimination: what it finds, in which order, at which price."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -141,6 +142,20 @@ def test_a_pass_ranks_the_first_round_of_a_vision_transformer():
     assert max(spent[2:]) < min(spent[:2])
     with pytest.raises(UsageError, match="need masking=token_drop"):
         explain(model, x_BCHW, method=method, grid=5, masking="zero")
+
+
+def test_of_all_who_are_missed_the_one_who_is_missed_least_goes():
+    """The probe's word alone lets nobody go: this one ranks upside down."""
+
+    class UpsideDown(KvFrozen):
+        def ask(self, asked):
+            return replace(asked, coalitions_CN=asked.coalitions_CN.flip(0))
+
+    def value(coalitions_CN):
+        return coalitions_CN.double() @ torch.arange(1, 9).double()
+
+    method = backward(share=0.5, probe=UpsideDown(), asked=2)
+    assert play(method, value, 8)["insertion"].order == [7, 0, 1, 2, 6, 5, 3, 4]
 
 
 @pytest.mark.parametrize("wrong", [{"share": 1.5}, {"share": -0.1}, {"risk": -0.1}])

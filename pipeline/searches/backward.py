@@ -4,7 +4,8 @@ A round scores F(R - a) of all players of R that remain. The best goes, and afte
 best `share`, each if F, asked anew, then misses it no more than the last of the share was said to
 be missed, or by no more than `risk`: many players share a scoring, and none goes on a stale word.
 The order is the reverse. The first rounds are the dearest; with a `probe` of a Vision Transformer
-it ranks their players, each is asked anew, and what it may be missed by is `risk` alone.
+it ranks their players, each is asked anew, and what it may be missed by is `risk` alone; where all
+are missed by more, the one who is missed least of them goes.
 Where a model is surest of a part of an image, a forward search starts blind and may walk past it;
 from behind it is met. (Recursive feature elimination, Guyon et al., 2002, but for the asking anew.)
 """
@@ -20,7 +21,7 @@ from torch import Tensor
 from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.identity import LATER
-from pipeline.scores import SetFunction, drop
+from pipeline.scores import Scored, SetFunction, drop
 from pipeline.searches import Found, Stop, Walk, falling
 from pipeline.searches.probes.kv_frozen import KvFrozen, probed
 
@@ -31,7 +32,7 @@ class Backward:
     of them may cost in the target's probability where F is log-odds, else in F. `probe`: what ranks
     rounds of more than `asked` players (masking=token_drop); None: all are asked in all rounds."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     share: float = 0.4
     risk: float = field(default=0.0, metadata=LATER)
     probe: KvFrozen | None = field(default=None, metadata=LATER)
@@ -64,29 +65,34 @@ class Backward:
 
     def finish(self, walk: Walk, value: SetFunction) -> Generator[Ask, Any, None]:
         """Coroutine: order whom the walk has not picked, and walk on."""
-        remain_N = np.ones(len(walk.picked_N), dtype=bool)
-        gone: list[int] = []
-        path = [(yield from value(torch.from_numpy(remain_N[None])))]  # of all, then of fewer
-        while len(rest := np.flatnonzero(remain_N & ~walk.picked_N)) > 1:
-            question, probe = value(_without(remain_N, rest)), self._probe(len(rest))
-            scored = yield from question if probe is None else probed(question, probe)
-            # of equals the highest index goes first: the reverse has the lowest first
-            leaving = len(rest) - 1 - falling(scored.value_C.flip(0))[: self._most(len(rest))]
-            last = 0.0 if probe else float(scored.value_C[int(leaving[-1])] - path[-1].value_C[0])
-            missed = min(last, 0.0) - value.tie
-            for place, player in zip(leaving, rest[leaving], strict=True):
-                first, after = place == leaving[0], scored[place : place + 1]
-                if probe or not first:
-                    after = yield from value(_without(remain_N, rest[place : place + 1]))
-                gain = float(after.value_C[0] - path[-1].value_C[0])
-                if not first and gain < missed and drop(value, path[-1], after) >= self.risk:
-                    continue
-                remain_N[player] = False
-                gone.append(int(player))
-                path.append(after)
-        for player, scored in zip([*rest.tolist(), *gone[::-1]], path[::-1], strict=False):
+        every_N = np.ones(len(walk.picked_N), dtype=bool)
+        left = _Left(value, every_N, [(yield from value(torch.from_numpy(every_N[None])))])
+        while len(rest := np.flatnonzero(left.remain_N & ~walk.picked_N)) > 1:
+            yield from self._round(left, rest)
+        for player, scored in zip(
+            [*rest.tolist(), *left.gone[::-1]], left.path[::-1], strict=False
+        ):
             if not walk.done:
                 walk.take(player, scored)
+
+    def _round(self, left: "_Left", rest: np.ndarray) -> Generator[Ask, Any, None]:
+        """Coroutine: one scoring of `rest`, and its best share let go one by one."""
+        question, probe = left.value(left.without(rest)), self._probe(len(rest))
+        scored = yield from question if probe is None else probed(question, probe)
+        # of equals the highest index goes first: the reverse has the lowest first
+        leaving = len(rest) - 1 - falling(scored.value_C.flip(0))[: self._most(len(rest))]
+        missed = 0.0 if probe else min(left.gain(scored[leaving[-1:]]), 0.0)
+        if not probe:
+            left.let_go(int(rest[leaving[0]]), scored[leaving[:1]])
+        stay: dict[int, Scored] = {}
+        for player in rest[leaving if probe else leaving[1:]].tolist():
+            after = yield from left.value(left.without(np.array([player])))
+            if left.gain(after) >= missed - left.value.tie or left.costs(after) < self.risk:
+                left.let_go(player, after)
+            else:
+                stay[player] = after
+        if len(stay) == len(leaving):  # one has to
+            left.let_go(*max(stay.items(), key=lambda one: float(one[1].value_C[0])))
 
     def _probe(self, remain: int) -> KvFrozen | None:
         return self.probe if remain > self.asked else None
@@ -96,8 +102,30 @@ class Backward:
         return min(max(1, round(self.share * remain)), remain - 1)
 
 
-def _without(remain_N: np.ndarray, players: np.ndarray) -> Tensor:
-    """Sets (C, N): what remains but one player each."""
-    sets_CN = np.repeat(remain_N[None], len(players), 0)
-    sets_CN[np.arange(len(players)), players] = False
-    return torch.from_numpy(sets_CN)
+@dataclass
+class _Left:
+    """Who remains (N,); F of all, and after each who is gone."""
+
+    value: SetFunction
+    remain_N: np.ndarray
+    path: list[Scored]
+    gone: list[int] = field(default_factory=list)
+
+    def without(self, players: np.ndarray) -> Tensor:
+        """Sets (C, N): what remains but one player each."""
+        sets_CN = np.repeat(self.remain_N[None], len(players), 0)
+        sets_CN[np.arange(len(players)), players] = False
+        return torch.from_numpy(sets_CN)
+
+    def gain(self, after: Scored) -> float:
+        """What F rises by."""
+        return float(after.value_C[0] - self.path[-1].value_C[0])
+
+    def costs(self, after: Scored) -> float:
+        """What F falls by, in probability where it is log-odds."""
+        return drop(self.value, self.path[-1], after)
+
+    def let_go(self, player: int, after: Scored) -> None:
+        self.remain_N[player] = False
+        self.gone.append(player)
+        self.path.append(after)
