@@ -5,7 +5,8 @@ best `share`, each if F, asked anew, then misses it no more than the last of the
 be missed, or by no more than `risk`: many players share a scoring, and none goes on a stale word.
 The order is the reverse. The first rounds are the dearest; with a `probe` of a Vision Transformer
 it ranks their players, each is asked anew, and what it may be missed by is `risk` alone; where all
-are missed by more, the one who is missed least of them goes.
+are missed by more, the one who is missed least of them goes. No set is asked of twice. In the end
+neighbours of the order may change places (`searches.exchange`).
 Where a model is surest of a part of an image, a forward search starts blind and may walk past it;
 from behind it is met. (Recursive feature elimination, Guyon et al., 2002, but for the asking anew.)
 """
@@ -16,13 +17,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.identity import LATER
 from pipeline.scores import Scored, SetFunction, drop
 from pipeline.searches import Found, Stop, Walk, falling
+from pipeline.searches.exchange import Known, exchanged
 from pipeline.searches.probes.kv_frozen import KvFrozen, probed
 
 
@@ -30,13 +31,15 @@ from pipeline.searches.probes.kv_frozen import KvFrozen, probed
 class Backward:
     """`share`: of the players that remain, who may go in a round; with 0 one goes. `risk`: what one
     of them may cost in the target's probability where F is log-odds, else in F. `probe`: what ranks
-    rounds of more than `asked` players (masking=token_drop); None: all are asked in all rounds."""
+    rounds of more than `asked` players (masking=token_drop); None: all are asked in all rounds.
+    `exchange`: sets of at most so many players in which neighbours of the order change places."""
 
     version: ClassVar[int] = 2
     share: float = 0.4
     risk: float = field(default=0.0, metadata=LATER)
     probe: KvFrozen | None = field(default=None, metadata=LATER)
     asked: int = field(default=20, metadata=LATER)
+    exchange: int = field(default=0, metadata=LATER)
 
     def __post_init__(self):
         if not 0 <= self.share <= 1:
@@ -45,6 +48,8 @@ class Backward:
             raise UsageError(f"search.risk={self.risk}: give 0 or more")
         if self.asked < 0:
             raise UsageError(f"search.asked={self.asked}: give 0 or more players")
+        if self.exchange < 0:
+            raise UsageError(f"search.exchange={self.exchange}: give 0 or more players")
         if not isinstance(self.probe, KvFrozen | None):
             raise UsageError(
                 "search.probe: backward elimination takes kv_frozen or first_order, or null"
@@ -55,7 +60,8 @@ class Backward:
         changes nothing: the search comes from behind."""
         rounds = range(2, n_players + 1)
         asked = [max(remain - 1, 2 if self._probe(remain) else 1) for remain in rounds]
-        return per_set * (1 + sum(asked) + sum(map(self._most, rounds)))
+        exchanged = min(self.exchange, n_players - 1)
+        return per_set * (1 + sum(asked) + sum(map(self._most, rounds)) + exchanged)
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Rounds until one player remains, then the walk from the front."""
@@ -65,20 +71,24 @@ class Backward:
 
     def finish(self, walk: Walk, value: SetFunction) -> Generator[Ask, Any, None]:
         """Coroutine: order whom the walk has not picked, and walk on."""
+        known = Known(value)
         every_N = np.ones(len(walk.picked_N), dtype=bool)
-        left = _Left(value, every_N, [(yield from value(torch.from_numpy(every_N[None])))])
+        left = _Left(known, every_N, [(yield from known(every_N[None]))])
         while len(rest := np.flatnonzero(left.remain_N & ~walk.picked_N)) > 1:
             yield from self._round(left, rest)
-        for player, scored in zip(
-            [*rest.tolist(), *left.gone[::-1]], left.path[::-1], strict=False
-        ):
+        tail, path = [*rest.tolist(), *left.gone[::-1]], left.path[::-1]
+        most = min(self.exchange, len(walk.order) + walk.left)
+        yield from exchanged(walk.order, tail, path, known, most)
+        for player, scored in zip(tail, path, strict=False):
             if not walk.done:
                 walk.take(player, scored)
 
     def _round(self, left: "_Left", rest: np.ndarray) -> Generator[Ask, Any, None]:
         """Coroutine: one scoring of `rest`, and its best share let go one by one."""
-        question, probe = left.value(left.without(rest)), self._probe(len(rest))
-        scored = yield from question if probe is None else probed(question, probe)
+        probe, value, sets_CN = self._probe(len(rest)), left.known.value, left.without(rest)
+        scored = yield from (
+            probed(value(torch.from_numpy(sets_CN)), probe) if probe else left.known(sets_CN)
+        )
         # of equals the highest index goes first: the reverse has the lowest first
         leaving = len(rest) - 1 - falling(scored.value_C.flip(0))[: self._most(len(rest))]
         missed = 0.0 if probe else min(left.gain(scored[leaving[-1:]]), 0.0)
@@ -86,8 +96,8 @@ class Backward:
             left.let_go(int(rest[leaving[0]]), scored[leaving[:1]])
         stay: dict[int, Scored] = {}
         for player in rest[leaving if probe else leaving[1:]].tolist():
-            after = yield from left.value(left.without(np.array([player])))
-            if left.gain(after) >= missed - left.value.tie or left.costs(after) < self.risk:
+            after = yield from left.known(left.without(np.array([player])))
+            if left.gain(after) >= missed - value.tie or left.costs(after) < self.risk:
                 left.let_go(player, after)
             else:
                 stay[player] = after
@@ -106,16 +116,16 @@ class Backward:
 class _Left:
     """Who remains (N,); F of all, and after each who is gone."""
 
-    value: SetFunction
+    known: Known
     remain_N: np.ndarray
     path: list[Scored]
     gone: list[int] = field(default_factory=list)
 
-    def without(self, players: np.ndarray) -> Tensor:
+    def without(self, players: np.ndarray) -> np.ndarray:
         """Sets (C, N): what remains but one player each."""
         sets_CN = np.repeat(self.remain_N[None], len(players), 0)
         sets_CN[np.arange(len(players)), players] = False
-        return torch.from_numpy(sets_CN)
+        return sets_CN
 
     def gain(self, after: Scored) -> float:
         """What F rises by."""
@@ -123,7 +133,7 @@ class _Left:
 
     def costs(self, after: Scored) -> float:
         """What F falls by, in probability where it is log-odds."""
-        return drop(self.value, self.path[-1], after)
+        return drop(self.known.value, self.path[-1], after)
 
     def let_go(self, player: int, after: Scored) -> None:
         self.remain_N[player] = False
