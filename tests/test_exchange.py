@@ -1,6 +1,5 @@
 """Neighbours of an order change places: what is gained, what is not, and for which price."""
 
-import numpy as np
 import pytest
 import torch
 from conftest import moxi
@@ -36,15 +35,3 @@ def test_greedy_search_leaves_nothing_to_exchange():
     found = play(backward(exchange=6), lambda sets_CN: sets_CN.double() @ weights, 6)["insertion"]
     greedy = play(moxi("insertion"), lambda sets_CN: sets_CN.double() @ weights, 6)["insertion"]
     assert found.order == greedy.order == [3, 1, 2, 4, 0, 5]
-
-
-def test_no_set_is_asked_of_twice():
-    asked = []
-
-    def value(sets_CN):
-        asked.extend(row_N.tobytes() for row_N in np.packbits(sets_CN.numpy(), axis=1))
-        return Curved(11, 2, once=False)(sets_CN)
-
-    play(backward(share=0.5, exchange=10), value, 11)
-    from_the_search = asked[2:]  # the game itself asks for nobody and for all
-    assert len(from_the_search) == len(set(from_the_search))

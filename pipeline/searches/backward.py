@@ -5,8 +5,8 @@ best `share`, each if F, asked anew, then misses it no more than the last of the
 be missed, or by no more than `risk`: many players share a scoring, and none goes on a stale word.
 The order is the reverse. The first rounds are the dearest; with a `probe` of a Vision Transformer
 it ranks their players, each is asked anew, and what it may be missed by is `risk` alone; where all
-are missed by more, the one who is missed least of them goes. No set is asked of twice. In the end
-neighbours of the order may change places (`searches.exchange`).
+are missed by more, the one who is missed least of them goes.
+In the end neighbours of the order may change places (`searches.exchange`).
 Where a model is surest of a part of an image, a forward search starts blind and may walk past it;
 from behind it is met. (Recursive feature elimination, Guyon et al., 2002, but for the asking anew.)
 """
@@ -17,13 +17,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.identity import LATER
 from pipeline.scores import Scored, SetFunction, drop
 from pipeline.searches import Found, Stop, Walk, falling
-from pipeline.searches.exchange import Known, exchanged
+from pipeline.searches.exchange import exchanged
 from pipeline.searches.probes.kv_frozen import KvFrozen, probed
 
 
@@ -71,24 +72,21 @@ class Backward:
 
     def finish(self, walk: Walk, value: SetFunction) -> Generator[Ask, Any, None]:
         """Coroutine: order whom the walk has not picked, and walk on."""
-        known = Known(value)
         every_N = np.ones(len(walk.picked_N), dtype=bool)
-        left = _Left(known, every_N, [(yield from known(every_N[None]))])
+        left = _Left(value, every_N, [(yield from value(torch.from_numpy(every_N[None])))])
         while len(rest := np.flatnonzero(left.remain_N & ~walk.picked_N)) > 1:
             yield from self._round(left, rest)
         tail, path = [*rest.tolist(), *left.gone[::-1]], left.path[::-1]
         most = min(self.exchange, len(walk.order) + walk.left)
-        yield from exchanged(walk.order, tail, path, known, most)
+        yield from exchanged(walk.order, tail, path, value, most)
         for player, scored in zip(tail, path, strict=False):
             if not walk.done:
                 walk.take(player, scored)
 
     def _round(self, left: "_Left", rest: np.ndarray) -> Generator[Ask, Any, None]:
         """Coroutine: one scoring of `rest`, and its best share let go one by one."""
-        probe, value, sets_CN = self._probe(len(rest)), left.known.value, left.without(rest)
-        scored = yield from (
-            probed(value(torch.from_numpy(sets_CN)), probe) if probe else left.known(sets_CN)
-        )
+        question, probe = left.value(left.without(rest)), self._probe(len(rest))
+        scored = yield from question if probe is None else probed(question, probe)
         # of equals the highest index goes first: the reverse has the lowest first
         leaving = len(rest) - 1 - falling(scored.value_C.flip(0))[: self._most(len(rest))]
         missed = 0.0 if probe else min(left.gain(scored[leaving[-1:]]), 0.0)
@@ -96,8 +94,8 @@ class Backward:
             left.let_go(int(rest[leaving[0]]), scored[leaving[:1]])
         stay: dict[int, Scored] = {}
         for player in rest[leaving if probe else leaving[1:]].tolist():
-            after = yield from left.known(left.without(np.array([player])))
-            if left.gain(after) >= missed - value.tie or left.costs(after) < self.risk:
+            after = yield from left.value(left.without(np.array([player])))
+            if left.gain(after) >= missed - left.value.tie or left.costs(after) < self.risk:
                 left.let_go(player, after)
             else:
                 stay[player] = after
@@ -116,16 +114,16 @@ class Backward:
 class _Left:
     """Who remains (N,); F of all, and after each who is gone."""
 
-    known: Known
+    value: SetFunction
     remain_N: np.ndarray
     path: list[Scored]
     gone: list[int] = field(default_factory=list)
 
-    def without(self, players: np.ndarray) -> np.ndarray:
+    def without(self, players: np.ndarray) -> Tensor:
         """Sets (C, N): what remains but one player each."""
         sets_CN = np.repeat(self.remain_N[None], len(players), 0)
         sets_CN[np.arange(len(players)), players] = False
-        return sets_CN
+        return torch.from_numpy(sets_CN)
 
     def gain(self, after: Scored) -> float:
         """What F rises by."""
@@ -133,7 +131,7 @@ class _Left:
 
     def costs(self, after: Scored) -> float:
         """What F falls by, in probability where it is log-odds."""
-        return drop(self.known.value, self.path[-1], after)
+        return drop(self.value, self.path[-1], after)
 
     def let_go(self, player: int, after: Scored) -> None:
         self.remain_N[player] = False
