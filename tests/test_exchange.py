@@ -1,5 +1,8 @@
 """Neighbours of an order change places: what is gained, what is not, and for which price."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import moxi
@@ -7,7 +10,9 @@ from test_backward import SCORES, along, backward
 from test_searches import Curved
 
 from pipeline.methods import play
+from pipeline.scores import Scored
 from pipeline.searches import prefixes
+from pipeline.searches.exchange import exchanged
 
 
 @pytest.mark.parametrize("objective", SCORES)
@@ -16,8 +21,8 @@ def test_no_set_is_worth_less_by_it_and_some_are_worth_more(objective):
     for seed in range(6):
         game = Curved(13, seed, once=False)
         plain, mended = (
-            play(backward(objective, share=0.8, risk=1.0, exchange=most), game, 13)[objective]
-            for most in (0, 13)
+            play(backward(objective, share=0.8, risk=1.0, exchange=below), game, 13)[objective]
+            for below in (None, math.inf)
         )
         sets_CN = prefixes(mended.order, 13)
         value_C = game(sets_CN if objective == "insertion" else ~sets_CN).value_C
@@ -29,9 +34,49 @@ def test_no_set_is_worth_less_by_it_and_some_are_worth_more(objective):
     assert gained > 0
 
 
+class Toy:
+    """A set function that answers at once, and which sets it was asked of."""
+
+    tie, start = 0.0, None
+
+    def __init__(self, game):
+        self.game, self.asked = game, []
+
+    def __call__(self, sets_CN):
+        self.asked.append(sets_CN)
+        value_C = self.game(sets_CN).value_C
+        return Scored(value_C, torch.zeros(len(value_C), dtype=torch.bool))
+        yield
+
+
+def mended(order, game, below):
+    """An order after exchange, and how many sets that asked of."""
+    value, tail = Toy(game), list(order)
+    path = alone(value(prefixes(order, len(order))))
+    alone(exchanged([], tail, [path[i : i + 1] for i in range(len(tail))], value, below))
+    return tail, len(value.asked) - 1
+
+
+def alone(coroutine):
+    """What a coroutine returns that asks for nothing."""
+    with pytest.raises(StopIteration) as end:
+        next(coroutine)
+    return end.value.value
+
+
 def test_greedy_search_leaves_nothing_to_exchange():
-    """With one player a round an order from behind is greedy search's where all add up."""
-    weights = torch.tensor([0.3, 2.0, 0.7, 2.5, 0.7, 0.1]).double()
-    found = play(backward(exchange=6), lambda sets_CN: sets_CN.double() @ weights, 6)["insertion"]
-    greedy = play(moxi("insertion"), lambda sets_CN: sets_CN.double() @ weights, 6)["insertion"]
-    assert found.order == greedy.order == [3, 1, 2, 4, 0, 5]
+    for seed in range(4):
+        game = Curved(9, seed, once=False)
+        order = play(moxi("insertion"), game, 9)["insertion"].order
+        assert mended(order, game, math.inf) == (order, 8)
+
+
+def test_only_where_the_score_is_less():
+    """Who is asked of, and who came too early is handed on until it stands where it belongs."""
+
+    def game(sets_CN):
+        return SimpleNamespace(value_C=sets_CN.double() @ torch.arange(4.0).double())
+
+    assert mended([0, 1, 2, 3], game, math.inf) == ([1, 2, 3, 0], 3)
+    assert mended([0, 1, 2, 3], game, 2.5) == ([1, 2, 0, 3], 2)
+    assert mended([0, 1, 2, 3], game, 0.0) == ([0, 1, 2, 3], 0)

@@ -33,14 +33,14 @@ class Backward:
     """`share`: of the players that remain, who may go in a round; with 0 one goes. `risk`: what one
     of them may cost in the target's probability where F is log-odds, else in F. `probe`: what ranks
     rounds of more than `asked` players (masking=token_drop); None: all are asked in all rounds.
-    `exchange`: sets of at most so many players in which neighbours of the order change places."""
+    `exchange`: below which F neighbours of the order change places in the end; None: nowhere."""
 
     version: ClassVar[int] = 2
     share: float = 0.4
     risk: float = field(default=0.0, metadata=LATER)
     probe: KvFrozen | None = field(default=None, metadata=LATER)
     asked: int = field(default=20, metadata=LATER)
-    exchange: int = field(default=0, metadata=LATER)
+    exchange: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self):
         if not 0 <= self.share <= 1:
@@ -49,8 +49,6 @@ class Backward:
             raise UsageError(f"search.risk={self.risk}: give 0 or more")
         if self.asked < 0:
             raise UsageError(f"search.asked={self.asked}: give 0 or more players")
-        if self.exchange < 0:
-            raise UsageError(f"search.exchange={self.exchange}: give 0 or more players")
         if not isinstance(self.probe, KvFrozen | None):
             raise UsageError(
                 "search.probe: backward elimination takes kv_frozen or first_order, or null"
@@ -61,7 +59,7 @@ class Backward:
         changes nothing: the search comes from behind."""
         rounds = range(2, n_players + 1)
         asked = [max(remain - 1, 2 if self._probe(remain) else 1) for remain in rounds]
-        exchanged = min(self.exchange, n_players - 1)
+        exchanged = 0 if self.exchange is None else n_players - 1
         return per_set * (1 + sum(asked) + sum(map(self._most, rounds)) + exchanged)
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
@@ -77,8 +75,8 @@ class Backward:
         while len(rest := np.flatnonzero(left.remain_N & ~walk.picked_N)) > 1:
             yield from self._round(left, rest)
         tail, path = [*rest.tolist(), *left.gone[::-1]], left.path[::-1]
-        most = min(self.exchange, len(walk.order) + walk.left)
-        yield from exchanged(walk.order, tail, path, value, most)
+        if self.exchange is not None:
+            yield from exchanged(walk.order, tail, path, value, self.exchange)
         for player, scored in zip(tail, path, strict=False):
             if not walk.done:
                 walk.take(player, scored)

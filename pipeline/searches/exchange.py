@@ -17,17 +17,18 @@ from pipeline.scores import Scored, SetFunction
 
 
 def exchanged(
-    front: Sequence[int], tail: list[int], path: list[Scored], value: SetFunction, most: int
+    front: Sequence[int], tail: list[int], path: list[Scored], value: SetFunction, below: float
 ) -> Generator[Ask, Any, None]:
-    """Coroutine: players of `tail`, which stand behind those of `front`, in sets of at most `most`
-    players; `path`: F after each of the tail. Both are changed in place."""
+    """Coroutine: players of `tail`, which stand behind those of `front`, where F is less than
+    `below`; `path`: F after each of the tail. Both are changed in place."""
     set_N = np.zeros(len(front) + len(tail), dtype=bool)
     set_N[list(front)] = True
-    for place in range(min(most - len(front), len(tail) - 1)):
-        other_N = set_N.copy()
-        other_N[tail[place + 1]] = True
-        other = yield from value(torch.from_numpy(other_N[None]))
-        if other.value_C[0] > path[place].value_C[0] + value.tie:
-            tail[place : place + 2] = tail[place + 1], tail[place]
-            path[place] = other
+    for place, player in enumerate(tail[1:]):
+        if path[place].value_C[0] < below:
+            other_N = set_N.copy()
+            other_N[player] = True
+            other = yield from value(torch.from_numpy(other_N[None]))
+            if other.value_C[0] > path[place].value_C[0] + value.tie:
+                tail[place : place + 2] = player, tail[place]
+                path[place] = other
         set_N[tail[place]] = True
