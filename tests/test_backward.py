@@ -95,9 +95,12 @@ def test_who_is_missed_after_all_stays_for_the_next_round():
     assert found.order == [5, 7, 6, 4, 3, 2, 1, 0]
 
 
-def test_an_early_end_is_the_head_of_the_order():
-    full = play(backward(), Curved(11, 3, once=False), 11)["insertion"]
-    head = play(backward(stop="budget", budget=4), Curved(11, 3, once=False), 11)["insertion"]
+@pytest.mark.parametrize("exchange", [None, 100.0])
+def test_an_early_end_is_the_head_of_the_order(exchange):
+    game, settings = Curved(11, 3, once=False), {"exchange": exchange, "share": 0.8}
+    full = play(backward(**settings), game, 11)["insertion"]
+    head = play(backward(stop="budget", budget=4, **settings), game, 11)["insertion"]
+    assert head.evaluations < full.evaluations or exchange is None
     assert head.order == full.order[:4]
     assert np.allclose(along(head), along(full)[:4])
 

@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import moxi
@@ -53,7 +54,8 @@ def mended(order, game, below):
     """An order after exchange, and how many sets that asked of."""
     value, tail = Toy(game), list(order)
     path = alone(value(prefixes(order, len(order))))
-    alone(exchanged([], tail, [path[i : i + 1] for i in range(len(tail))], value, below))
+    nobody_N, path = np.zeros(len(tail), dtype=bool), [path[i : i + 1] for i in range(len(tail))]
+    alone(exchanged(nobody_N, tail, path, value, below))
     return tail, len(value.asked) - 1
 
 

@@ -74,9 +74,9 @@ class Backward:
         left = _Left(value, every_N, [(yield from value(torch.from_numpy(every_N[None])))])
         while len(rest := np.flatnonzero(left.remain_N & ~walk.picked_N)) > 1:
             yield from self._round(left, rest)
-        tail, path = [*rest.tolist(), *left.gone[::-1]], left.path[::-1]
+        path, tail = left.path[::-1], [*rest.tolist(), *left.gone[::-1]][: walk.left + 1]
         if self.exchange is not None:
-            yield from exchanged(walk.order, tail, path, value, self.exchange)
+            yield from exchanged(walk.picked_N, tail, path, value, self.exchange)
         for player, scored in zip(tail, path, strict=False):
             if not walk.done:
                 walk.take(player, scored)

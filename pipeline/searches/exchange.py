@@ -6,7 +6,7 @@ came too early is handed on for as long as that pays. Greedy search's order has 
 but for equals: each of its sets is the best of those that its predecessor can become.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,11 @@ from pipeline.scores import Scored, SetFunction
 
 
 def exchanged(
-    front: Sequence[int], tail: list[int], path: list[Scored], value: SetFunction, below: float
+    front_N: np.ndarray, tail: list[int], path: list[Scored], value: SetFunction, below: float
 ) -> Generator[Ask, Any, None]:
-    """Coroutine: players of `tail`, which stand behind those of `front`, where F is less than
+    """Coroutine: players of `tail`, which stand behind those of `front_N`, where F is less than
     `below`; `path`: F after each of the tail. Both are changed in place."""
-    set_N = np.zeros(len(front) + len(tail), dtype=bool)
-    set_N[list(front)] = True
+    set_N = front_N.copy()
     for place, player in enumerate(tail[1:]):
         if path[place].value_C[0] < below:
             other_N = set_N.copy()
