@@ -39,14 +39,27 @@ def along(found):
     return found.path.value_C
 
 
+def agrees_with_greedy(method, objective):
+    """In an additive game."""
+    found = play(method, additive, 8)[objective]
+    exact = play(moxi(objective), additive, 8)[objective]
+    assert found.order == exact.order
+    torch.testing.assert_close(along(found), along(exact))
+
+
+def is_of_its_order(found, game, objective):
+    """The order is whole, the path what the game says of it."""
+    assert sorted(found.order) == list(range(game.n))
+    sets_CN = prefixes(found.order, game.n)
+    value_C = game(sets_CN if objective == "insertion" else ~sets_CN).value_C
+    torch.testing.assert_close(along(found), value_C)
+
+
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("objective", SCORES)
 def test_in_an_additive_game_both_ways_are_one(objective, share):
     """Equals stand in ascending order on both."""
-    found = play(backward(objective, share=share), additive, 8)[objective]
-    exact = play(moxi(objective), additive, 8)[objective]
-    assert found.order == exact.order
-    torch.testing.assert_close(along(found), along(exact))
+    agrees_with_greedy(backward(objective, share=share), objective)
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -56,10 +69,7 @@ def test_the_path_is_that_of_the_order_and_the_price_is_kept(objective, share):
         game = Curved(13, seed, once=False)
         method = backward(objective, share=share)
         found = play(method, game, 13)[objective]
-        assert sorted(found.order) == list(range(13))
-        sets_CN = prefixes(found.order, 13)
-        value_C = game(sets_CN if objective == "insertion" else ~sets_CN).value_C
-        torch.testing.assert_close(along(found), value_C)
+        is_of_its_order(found, game, objective)
         assert found.evaluations <= method.most_forwards(13)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import moxi
-from test_backward import SCORES, additive, along
+from test_backward import SCORES, agrees_with_greedy, along, is_of_its_order
 from test_screened import small_vit
 from test_searches import Curved
 
@@ -11,7 +11,6 @@ from pipeline import UsageError
 from pipeline.api import explain
 from pipeline.methods import play
 from pipeline.methods.subset import Subset
-from pipeline.searches import prefixes
 from pipeline.searches.backward import Backward
 from pipeline.searches.both_ends import BothEnds
 from pipeline.searches.greedy import Greedy
@@ -29,10 +28,7 @@ def both_ends(objective="insertion", stop=None, **settings):
 @pytest.mark.parametrize("steps", [1, 4, 7, 8, 20])
 @pytest.mark.parametrize("objective", SCORES)
 def test_in_an_additive_game_all_ways_are_one(objective, steps):
-    found = play(both_ends(objective, steps=steps), additive, 8)[objective]
-    exact = play(moxi(objective), additive, 8)[objective]
-    assert found.order == exact.order
-    torch.testing.assert_close(along(found), along(exact))
+    agrees_with_greedy(both_ends(objective, steps=steps), objective)
 
 
 @pytest.mark.parametrize("objective", SCORES)
@@ -42,10 +38,7 @@ def test_the_front_is_its_search_and_the_rest_backward_elimination(objective):
         method = both_ends(objective, steps=5, behind=Backward(risk=0.01))
         found = play(method, game, 13)[objective]
         assert found.order[:5] == play(moxi(objective), game, 13)[objective].order[:5]
-        assert sorted(found.order) == list(range(13))
-        sets_CN = prefixes(found.order, 13)
-        value_C = game(sets_CN if objective == "insertion" else ~sets_CN).value_C
-        torch.testing.assert_close(along(found), value_C)
+        is_of_its_order(found, game, objective)
         assert found.evaluations <= method.most_forwards(13)
 
 

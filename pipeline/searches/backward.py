@@ -23,7 +23,7 @@ from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.identity import LATER
 from pipeline.scores import Scored, SetFunction, drop
-from pipeline.searches import Found, Stop, Walk, falling
+from pipeline.searches import Found, Stop, Walk, falling, joined
 from pipeline.searches.exchange import exchanged
 from pipeline.searches.probes.kv_frozen import KvFrozen, probed
 
@@ -70,9 +70,9 @@ class Backward:
 
     def finish(self, walk: Walk, value: SetFunction) -> Generator[Ask, Any, None]:
         """Coroutine: order whom the walk has not picked, and walk on."""
-        every_N = np.ones(len(walk.picked_N), dtype=bool)
-        left = _Left(value, every_N, [(yield from value(torch.from_numpy(every_N[None])))])
-        while len(rest := np.flatnonzero(left.remain_N & ~walk.picked_N)) > 1:
+        gone_N = np.zeros(len(walk.picked_N), dtype=bool)
+        left = _Left(value, gone_N, [(yield from value(torch.from_numpy(~gone_N[None])))])
+        while len(rest := np.flatnonzero(~(left.gone_N | walk.picked_N))) > 1:
             yield from self._round(left, rest)
         path, tail = left.path[::-1], [*rest.tolist(), *left.gone[::-1]][: walk.left + 1]
         if self.exchange is not None:
@@ -110,18 +110,16 @@ class Backward:
 
 @dataclass
 class _Left:
-    """Who remains (N,); F of all, and after each who is gone."""
+    """Who is gone (N,), and in which order; F of all players, and after each who is gone."""
 
     value: SetFunction
-    remain_N: np.ndarray
+    gone_N: np.ndarray
     path: list[Scored]
     gone: list[int] = field(default_factory=list)
 
     def without(self, players: np.ndarray) -> Tensor:
         """Sets (C, N): what remains but one player each."""
-        sets_CN = np.repeat(self.remain_N[None], len(players), 0)
-        sets_CN[np.arange(len(players)), players] = False
-        return torch.from_numpy(sets_CN)
+        return ~joined(self.gone_N, players)
 
     def gain(self, after: Scored) -> float:
         """What F rises by."""
@@ -132,6 +130,6 @@ class _Left:
         return drop(self.value, self.path[-1], after)
 
     def let_go(self, player: int, after: Scored) -> None:
-        self.remain_N[player] = False
+        self.gone_N[player] = True
         self.gone.append(player)
         self.path.append(after)

@@ -10,10 +10,10 @@ from collections.abc import Generator
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.game import Ask
 from pipeline.scores import Scored, SetFunction
+from pipeline.searches import joined
 
 
 def exchanged(
@@ -24,9 +24,7 @@ def exchanged(
     set_N = front_N.copy()
     for place, player in enumerate(tail[1:]):
         if path[place].value_C[0] < below:
-            other_N = set_N.copy()
-            other_N[player] = True
-            other = yield from value(torch.from_numpy(other_N[None]))
+            other = yield from value(joined(set_N, np.array([player])))
             if other.value_C[0] > path[place].value_C[0] + value.tie:
                 tail[place : place + 2] = player, tail[place]
                 path[place] = other
