@@ -6,7 +6,6 @@ be missed, or by no more than `risk`: many players share a scoring, and none goe
 The order is the reverse. The first rounds are the dearest; with a `probe` of a Vision Transformer
 it ranks their players, each is asked anew, and what it may be missed by is `risk` alone; where all
 are missed by more, the one who is missed least of them goes.
-In the end neighbours of the order may change places (`searches.exchange`).
 Where a model is surest of a part of an image, a forward search starts blind and may walk past it;
 from behind it is met. (Recursive feature elimination, Guyon et al., 2002, but for the asking anew.)
 """
@@ -24,7 +23,6 @@ from pipeline.game import Ask, Game
 from pipeline.identity import LATER
 from pipeline.scores import Scored, SetFunction, drop
 from pipeline.searches import Found, Stop, Walk, falling, joined
-from pipeline.searches.exchange import exchanged
 from pipeline.searches.probes.kv_frozen import KvFrozen, probed
 
 
@@ -32,15 +30,13 @@ from pipeline.searches.probes.kv_frozen import KvFrozen, probed
 class Backward:
     """`share`: of the players that remain, who may go in a round; with 0 one goes. `risk`: what one
     of them may cost in the target's probability where F is log-odds, else in F. `probe`: what ranks
-    rounds of more than `asked` players (masking=token_drop); None: all are asked in all rounds.
-    `exchange`: below which F neighbours of the order change places in the end; None: nowhere."""
+    rounds of more than `asked` players (masking=token_drop); None: all are asked in all rounds."""
 
     version: ClassVar[int] = 2
     share: float = 0.4
     risk: float = field(default=0.0, metadata=LATER)
     probe: KvFrozen | None = field(default=None, metadata=LATER)
     asked: int = field(default=20, metadata=LATER)
-    exchange: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self):
         if not 0 <= self.share <= 1:
@@ -59,8 +55,7 @@ class Backward:
         changes nothing: the search comes from behind."""
         rounds = range(2, n_players + 1)
         asked = [max(remain - 1, 2 if self._probe(remain) else 1) for remain in rounds]
-        exchanged = 0 if self.exchange is None else n_players - 1
-        return per_set * (1 + sum(asked) + sum(map(self._most, rounds)) + exchanged)
+        return per_set * (1 + sum(asked) + sum(map(self._most, rounds)))
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Rounds until one player remains, then the walk from the front."""
@@ -70,16 +65,20 @@ class Backward:
 
     def finish(self, walk: Walk, value: SetFunction) -> Generator[Ask, Any, None]:
         """Coroutine: order whom the walk has not picked, and walk on."""
-        gone_N = np.zeros(len(walk.picked_N), dtype=bool)
-        left = _Left(value, gone_N, [(yield from value(torch.from_numpy(~gone_N[None])))])
-        while len(rest := np.flatnonzero(~(left.gone_N | walk.picked_N))) > 1:
-            yield from self._round(left, rest)
-        path, tail = left.path[::-1], [*rest.tolist(), *left.gone[::-1]][: walk.left + 1]
-        if self.exchange is not None:
-            yield from exchanged(walk.picked_N, tail, path, value, self.exchange)
-        for player, scored in zip(tail, path, strict=False):
+        tail, path = yield from self.ordered(~walk.picked_N, walk.picked_N, value)
+        for player, scored in zip(tail, path, strict=True):
             if not walk.done:
                 walk.take(player, scored)
+
+    def ordered(
+        self, among_N: np.ndarray, front_N: np.ndarray, value: SetFunction
+    ) -> Generator[Ask, Any, tuple[list[int], list[Scored]]]:
+        """Coroutine: the order of some players behind those of the front, and F after each."""
+        gone_N = ~(among_N | front_N)
+        left = _Left(value, gone_N, [(yield from value(torch.from_numpy(~gone_N[None])))])
+        while len(rest := np.flatnonzero(among_N & ~left.gone_N)) > 1:
+            yield from self._round(left, rest)
+        return [*rest.tolist(), *left.gone[::-1]], left.path[::-1]
 
     def _round(self, left: "_Left", rest: np.ndarray) -> Generator[Ask, Any, None]:
         """Coroutine: one scoring of `rest`, and its best share let go one by one."""

@@ -1,0 +1,157 @@
+"""An order looked at again: what is gained, what stays, and for which price."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import moxi
+from test_backward import SCORES, agrees_with_greedy, along, is_of_its_order
+from test_searches import Curved
+
+from pipeline import UsageError
+from pipeline.game import drive
+from pipeline.methods import play
+from pipeline.methods.subset import Subset
+from pipeline.scores import Scored
+from pipeline.searches import prefixes
+from pipeline.searches.backward import Backward
+from pipeline.searches.exchange import exchanged
+from pipeline.searches.greedy import Greedy
+from pipeline.searches.revised import Revised
+
+
+def revised(objective="insertion", stop=None, search=None, **settings):
+    search = Revised(search=search or Greedy(), **settings)
+    return Subset(score=SCORES[objective], search=search, **(stop or {}))
+
+
+def area(found, objective="insertion"):
+    """In probability of the target, or of the others."""
+    return float(((1 if objective == "insertion" else -1) * along(found)).sigmoid().sum())
+
+
+def baited(coalitions_CN):
+    """Three players count only together, two others a little each."""
+    together_C = coalitions_CN[:, [1, 4, 6]].all(1).double()
+    return 6 * together_C + coalitions_CN[:, [0, 2]].double().sum(1) - 3
+
+
+@pytest.mark.parametrize("objective", SCORES)
+def test_in_an_additive_game_nothing_is_to_be_revised(objective):
+    agrees_with_greedy(revised(objective, first=5, exchange=math.inf), objective)
+
+
+@pytest.mark.parametrize("search", [Greedy(), Backward(share=0.8, risk=1.0)])
+@pytest.mark.parametrize("objective", SCORES)
+def test_no_area_is_lost_by_it_and_some_is_gained(objective, search):
+    gained = 0.0
+    for seed in range(6):
+        game = Curved(13, seed, once=False)
+        plain = play(Subset(score=SCORES[objective], search=search), game, 13)[objective]
+        method = revised(objective, search=search, first=8, exchange=math.inf)
+        found = play(method, game, 13)[objective]
+        is_of_its_order(found, game, objective)
+        assert area(found, objective) >= area(plain, objective)
+        assert plain.evaluations <= found.evaluations <= method.most_forwards(13)
+        gained += area(found, objective) - area(plain, objective)
+    assert gained > 0
+
+
+@pytest.mark.parametrize("objective", SCORES)
+def test_no_set_is_worth_less_by_exchange_and_some_are_worth_more(objective):
+    sign, gained = (1 if objective == "insertion" else -1), 0.0
+    for seed in range(6):
+        game = Curved(13, seed, once=False)
+        plain, mended = (
+            play(
+                revised(objective, search=Backward(share=0.8, risk=1.0), first=0, exchange=below),
+                game,
+                13,
+            )[objective]
+            for below in (None, math.inf)
+        )
+        gain_C = sign * (along(mended) - along(plain))
+        assert gain_C.min() >= 0
+        assert mended.evaluations <= plain.evaluations + 12
+        gained += float(gain_C.sum())
+    assert gained > 0
+
+
+def test_who_counts_only_together_comes_first_after_all():
+    """If all of them are among those who are looked at again."""
+    greedy = [0, 2, 1, 3, 4, 6, 5, 7]
+    assert play(moxi("insertion"), baited, 8)["insertion"].order == greedy
+    assert play(revised(first=5), baited, 8)["insertion"].order == greedy
+    assert set(play(revised(first=6), baited, 8)["insertion"].order[:3]) == {1, 4, 6}
+
+
+def test_where_the_area_cannot_rise_enough_nobody_is_asked():
+    """With the trio whole p is nearly 1; each of five before it stands on an eighth of the axis."""
+    greedy = play(moxi("insertion"), baited, 8)["insertion"]
+    top_C = along(greedy)[:6].sigmoid()
+    may_rise = float((top_C[-1] - top_C).sum()) / 8
+    for rise, asked in ((may_rise - 1e-6, True), (may_rise + 1e-6, False)):
+        found = play(revised(first=6, rise=rise), baited, 8)["insertion"]
+        assert (found.evaluations > greedy.evaluations) == asked
+        assert (found.order != greedy.order) == asked
+
+
+def test_an_early_end_keeps_its_players():
+    game = Curved(11, 3, once=False)
+    stop = {"stop": "budget", "budget": 6}
+    plain = play(Subset(score=SCORES["insertion"], search=Greedy(), **stop), game, 11)["insertion"]
+    found = play(revised(stop=stop, exchange=math.inf), game, 11)["insertion"]
+    assert set(found.order) == set(plain.order)
+    assert along(found)[-1] == along(plain)[-1]
+    flip = play(revised(stop={"stop": "flip"}, first=6), baited, 8)["insertion"]
+    assert set(flip.order) == {1, 4, 6}, "it flips before the bait is picked"
+
+
+class Toy:
+    """A set function that answers at once, and which sets it was asked of."""
+
+    tie, start = 0.0, None
+
+    def __init__(self, game):
+        self.game, self.asked = game, []
+
+    def __call__(self, picked_CN):
+        self.asked.append(picked_CN)
+        value_C = self.game(picked_CN).value_C
+        return Scored(value_C, torch.zeros(len(value_C), dtype=torch.bool))
+        yield
+
+
+def mended(order, game, below):
+    """An order after exchange, and how many sets that asked of."""
+    value, tail = Toy(game), list(order)
+    path = drive(value(prefixes(order, len(order))), pytest.fail)
+    nobody_N, path = np.zeros(len(tail), dtype=bool), [path[i : i + 1] for i in range(len(tail))]
+    drive(exchanged(nobody_N, tail, path, value, below), pytest.fail)
+    return tail, len(value.asked) - 1
+
+
+def test_greedy_search_leaves_nothing_to_exchange():
+    for seed in range(4):
+        game = Curved(9, seed, once=False)
+        order = play(moxi("insertion"), game, 9)["insertion"].order
+        assert mended(order, game, math.inf) == (order, 8)
+
+
+def test_only_where_the_score_is_less():
+    """Who is asked of, and who came too early is handed on until it stands where it belongs."""
+
+    def game(sets_CN):
+        return SimpleNamespace(value_C=sets_CN.double() @ torch.arange(4.0).double())
+
+    assert mended([0, 1, 2, 3], game, math.inf) == ([1, 2, 3, 0], 3)
+    assert mended([0, 1, 2, 3], game, 2.5) == ([1, 2, 0, 3], 2)
+    assert mended([0, 1, 2, 3], game, 0.0) == ([0, 1, 2, 3], 0)
+
+
+@pytest.mark.parametrize("wrong", [{"first": -1}, {"rise": -0.1}, {"behind": Greedy()}])
+def test_settings_are_checked(wrong):
+    with pytest.raises(UsageError, match=rf"search\.{next(iter(wrong))}"):
+        Revised(**wrong)
