@@ -17,6 +17,7 @@ from pipeline.searches.greedy import Greedy
 from pipeline.searches.probes.first_order import FirstOrder
 from pipeline.searches.probes.kv_frozen import KvFrozen
 from pipeline.searches.probes.stale import Stale
+from pipeline.searches.revised import Revised
 from pipeline.searches.screened import Screened
 
 
@@ -65,12 +66,15 @@ def test_an_early_end_is_the_head_of_the_order(budget):
 
 
 def test_on_a_vision_transformer_it_takes_a_fraction():
-    """Both ends with their probes, and elimination alone: each within what it says it may take."""
+    """Both ends with their probes, elimination alone, one revised by the other: each within what it
+    says it may take."""
     model = small_vit()
     x_BCHW = torch.randn(2, 3, *model.input_hw, generator=torch.Generator().manual_seed(1))
     front = Screened(probe=KvFrozen(refresh=1, share=0.5), risk=0.0, most=3, saturated=None)
     behind = Backward(risk=0.02, probe=FirstOrder(), asked=10)
-    for search in (BothEnds(front=front, steps=6, behind=behind), behind):
+    both = BothEnds(front=front, steps=6, behind=behind)
+    revised = Revised(search=both, first=12, behind=behind, exchange=0.0)
+    for search in (both, behind, revised):
         method = Subset(score=SCORES["insertion"], search=search)
         found = explain(model, x_BCHW, method=method, grid=5, masking="token_drop")
         assert all(sorted(order) == list(range(25)) for order in found.order)
