@@ -73,7 +73,7 @@ def test_on_a_vision_transformer_it_takes_a_fraction():
     front = Screened(probe=KvFrozen(refresh=1, share=0.5), risk=0.0, most=3, saturated=None)
     behind = Backward(risk=0.02, probe=FirstOrder(), asked=10)
     both = BothEnds(front=front, steps=6, behind=behind)
-    revised = Revised(search=both, first=12, behind=behind, exchange=0.0)
+    revised = Revised(search=both, first=12, again=behind, exchange=0.0)
     for search in (both, behind, revised):
         method = Subset(score=SCORES["insertion"], search=search)
         found = explain(model, x_BCHW, method=method, grid=5, masking="token_drop")

@@ -17,15 +17,15 @@ from pipeline.searches import joined
 
 
 def exchanged(
-    front_N: np.ndarray, tail: list[int], path: list[Scored], value: SetFunction, below: float
+    order: list[int], path: list[Scored], n_players: int, value: SetFunction, below: float
 ) -> Generator[Ask, Any, None]:
-    """Coroutine: players of `tail`, which stand behind those of `front_N`, where F is less than
-    `below`; `path`: F after each of the tail. Both are changed in place."""
-    set_N = front_N.copy()
-    for place, player in enumerate(tail[1:]):
+    """Coroutine: where F is less than `below`; `path`: F after each of the order. Both are changed
+    in place."""
+    set_N = np.zeros(n_players, dtype=bool)
+    for place, player in enumerate(order[1:]):
         if path[place].value_C[0] < below:
             other = yield from value(joined(set_N, np.array([player])))
             if other.value_C[0] > path[place].value_C[0] + value.tie:
-                tail[place : place + 2] = player, tail[place]
+                order[place : place + 2] = player, order[place]
                 path[place] = other
-        set_N[tail[place]] = True
+        set_N[order[place]] = True

@@ -3,7 +3,8 @@
 A forward search starts blind, and keeps whom it picked. Where the first players together are worth
 much more than the first few of them, backward elimination orders them anew, and the better of the
 two orders stays: each search walks past what the other meets. In the end neighbours may change
-places (`searches.exchange`). No curve loses area by it, and no player joins or leaves.
+places (`searches.exchange`). No area is lost, and the players are the search's; of the new order
+those go who stand behind what was to be reached.
 """
 
 from collections.abc import Generator, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from pipeline import UsageError
 from pipeline.game import Ask, Game
 from pipeline.scores import Scored, SetFunction, chance
-from pipeline.searches import Found, Search, Stop, Walk, prefixes
+from pipeline.searches import Found, Search, Stop, Walk
 from pipeline.searches.backward import Backward
 from pipeline.searches.exchange import exchanged
 from pipeline.searches.greedy import Greedy
@@ -23,15 +24,17 @@ from pipeline.searches.greedy import Greedy
 
 @dataclass(frozen=True, kw_only=True)
 class Revised:
-    """`search`: what finds the order. `first`: players of it that `behind` orders anew, where the
-    area under the curve may rise by more than `rise` (in the target's probability where F is
-    log-odds, else in F). `exchange`: below which F neighbours change places; None: nowhere."""
+    """`search`: what finds the order, and whose `details` a row has. `first`: players of it that
+    `again` orders anew, where the curve before them lies below what they are worth together by an
+    area of more than `rise` (in the target's probability where F is log-odds, else in F; all
+    players are 1 on its axis). `exchange`: below which F neighbours change places; None: nowhere.
+    """
 
     version: ClassVar[int] = 1
     search: Search = field(default_factory=Greedy)
     first: int = 16
     rise: float = 0.0
-    behind: Backward = field(default_factory=Backward)
+    again: Backward = field(default_factory=Backward)
     exchange: float | None = None
 
     def __post_init__(self):
@@ -39,47 +42,44 @@ class Revised:
             raise UsageError(f"search.first={self.first}: give 0 or more players")
         if self.rise < 0:
             raise UsageError(f"search.rise={self.rise}: give 0 or more")
-        if not isinstance(self.behind, Backward):
-            raise UsageError("search.behind: give backward elimination (backward.Backward)")
+        if not isinstance(self.again, Backward):
+            raise UsageError("search.again: give backward elimination (backward.Backward)")
 
     def forwards(self, n_players: int, per_set: int, stop: Stop) -> int:
-        """Of the search, of its path where it did not see that, and of both looks."""
+        """Of the search and of both looks."""
         most = stop.most(n_players)
-        again = self.behind.forwards(min(self.first, most), per_set, Stop())
-        beside = 0 if self.exchange is None else most - 1
-        return self.search.forwards(n_players, per_set, stop) + again + per_set * (most + beside)
+        again = self.again.forwards(min(self.first, most), per_set, Stop())
+        beside = 0 if self.exchange is None else per_set * max(most - 1, 0)
+        return self.search.forwards(n_players, per_set, stop) + again + beside
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """The search, then both looks at what it found."""
         found = yield from self.search(value, game, stop)
         if not (order := list(found.order)):
             return found
-        scored = found.path
-        if scored is None:
-            scored = yield from value(prefixes(order, game.n_players))
-        path = [scored[row : row + 1] for row in range(len(order))]
-        nobody_N = np.zeros(game.n_players, dtype=bool)
-        yield from self._anew(order, path, value, nobody_N)
+        assert found.path is not None
+        path = [found.path[row : row + 1] for row in range(len(order))]
+        yield from self._anew(order, path, game.n_players, value)
         if self.exchange is not None:
-            yield from exchanged(nobody_N, order, path, value, self.exchange)
-        # whoever came last may add nothing: that ended the search, and is no reason to end here
+            yield from exchanged(order, path, game.n_players, value, self.exchange)
+        # a player that adds nothing ended the search; in the new order one may stand anywhere
         walk = Walk(value, game, replace(stop, gain=False))
         for player, after in zip(order, path, strict=True):
             walk.take(player, after)
         return replace(found, order=walk.order, path=walk.path)
 
     def _anew(
-        self, order: list[int], path: list[Scored], value: SetFunction, nobody_N: np.ndarray
+        self, order: list[int], path: list[Scored], n_players: int, value: SetFunction
     ) -> Generator[Ask, Any, None]:
         """Coroutine: order the first players from behind, in place, where that is better."""
         heights = _heights(value, path[: self.first])
-        may_rise = np.maximum(heights[-1:] - heights, 0).sum()
-        if may_rise <= self.rise * len(nobody_N):
+        below = np.maximum(heights[-1:] - heights, 0).sum()
+        if below <= self.rise * n_players:
             return
-        among_N = nobody_N.copy()
+        nobody_N, among_N = np.zeros((2, n_players), dtype=bool)
         among_N[order[: self.first]] = True
-        anew, along = yield from self.behind.ordered(among_N, nobody_N, value)
-        if _heights(value, along).sum() > heights.sum():
+        anew, along = yield from self.again.ordered(among_N, nobody_N, value)
+        if _heights(value, along).sum() > heights.sum() + value.tie:
             order[: self.first], path[: self.first] = anew, along
 
 
