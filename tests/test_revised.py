@@ -118,9 +118,8 @@ def test_whoever_stands_behind_what_was_to_be_reached_goes(stop):
 
 def test_a_search_that_ended_without_a_gain_keeps_its_players():
     """None of them need add to F where it stands now."""
-    worth = {0: 1.0, 1: 0.9, 2: 0.9, 3: 2.0, 4: 1.5, 5: 5.0, 6: 6.0}
-    sets = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
-    table = {members: worth[row] for row, members in enumerate(sets)} | {(): 0.0}
+    table = {(): 0.0, (0,): 1.0, (1,): 0.9, (2,): 0.9}
+    table |= {(0, 1): 2.0, (0, 2): 1.5, (1, 2): 5.0, (0, 1, 2): 6.0}
 
     def value(coalitions_CN):
         named = [tuple(np.flatnonzero(row).tolist()) for row in coalitions_CN[:, :3].numpy()]

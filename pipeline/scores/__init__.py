@@ -91,12 +91,15 @@ def slope(value: SetFunction, scored: Scored) -> float:
     return 1.0 if p is None else p * (1 - p)
 
 
+def height(value: SetFunction, scored: Scored) -> float:
+    """Of the curve at one set: the probability where F is its log-odds, else F."""
+    p = chance(value, scored)
+    return float(scored.value_C[0]) if p is None else p
+
+
 def drop(value: SetFunction, before: Scored, after: Scored) -> float:
-    """What F falls by from one set to another, in probability where F is log-odds."""
-    first, second = chance(value, before), chance(value, after)
-    if first is None or second is None:
-        return float(before.value_C[0] - after.value_C[0])
-    return first - second
+    """What the curve falls by from one set to another."""
+    return height(value, before) - height(value, after)
 
 
 class Score(Protocol):

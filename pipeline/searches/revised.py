@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
-from pipeline.scores import Scored, SetFunction, chance
+from pipeline.scores import Scored, SetFunction, height
 from pipeline.searches import Found, Search, Stop, Walk
 from pipeline.searches.backward import Backward
 from pipeline.searches.exchange import exchanged
@@ -84,8 +84,4 @@ class Revised:
 
 
 def _heights(value: SetFunction, path: Sequence[Scored]) -> np.ndarray:
-    """Of the curve: probability where F is log-odds, else F."""
-    chances = [chance(value, scored) for scored in path]
-    return np.array(
-        [float(s.value_C[0]) if p is None else p for s, p in zip(path, chances, strict=True)]
-    )
+    return np.array([height(value, scored) for scored in path])
