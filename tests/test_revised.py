@@ -1,6 +1,5 @@
 """An order looked at again: what is gained, what stays, and for which price."""
 
-import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,7 +40,7 @@ def baited(coalitions_CN):
 
 @pytest.mark.parametrize("objective", SCORES)
 def test_in_an_additive_game_nothing_is_to_be_revised(objective):
-    agrees_with_greedy(revised(objective, first=5, exchange=math.inf), objective)
+    agrees_with_greedy(revised(objective, first=5, exchange=0.0), objective)
 
 
 @pytest.mark.parametrize("search", [Greedy(), Backward(share=0.8, risk=1.0)])
@@ -51,7 +50,7 @@ def test_no_area_is_lost_by_it_and_some_is_gained(objective, search):
     for seed in range(6):
         game = Curved(13, seed, once=False)
         plain = play(Subset(score=SCORES[objective], search=search), game, 13)[objective]
-        method = revised(objective, search=search, first=8, exchange=math.inf)
+        method = revised(objective, search=search, first=8, exchange=0.0)
         found = play(method, game, 13)[objective]
         is_of_its_order(found, game, objective)
         assert area(found, objective) >= area(plain, objective)
@@ -67,11 +66,11 @@ def test_no_set_is_worth_less_by_exchange_and_some_are_worth_more(objective):
         game = Curved(13, seed, once=False)
         plain, mended = (
             play(
-                revised(objective, search=Backward(share=0.8, risk=1.0), first=0, exchange=below),
+                revised(objective, search=Backward(share=0.8, risk=1.0), first=0, exchange=least),
                 game,
                 13,
             )[objective]
-            for below in (None, math.inf)
+            for least in (None, 0.0)
         )
         gain_C = sign * (along(mended) - along(plain))
         assert gain_C.min() >= 0
@@ -103,7 +102,7 @@ def test_an_early_end_keeps_its_players():
     game = Curved(11, 3, once=False)
     stop = {"stop": "budget", "budget": 6}
     plain = play(Subset(score=SCORES["insertion"], search=Greedy(), **stop), game, 11)["insertion"]
-    found = play(revised(stop=stop, exchange=math.inf), game, 11)["insertion"]
+    found = play(revised(stop=stop, exchange=0.0), game, 11)["insertion"]
     assert set(found.order) == set(plain.order)
     assert along(found)[-1] == along(plain)[-1]
 
@@ -143,10 +142,10 @@ def test_areas_are_of_f_where_that_is_no_log_odds():
 class Toy:
     """A set function that answers at once, and which sets it was asked of."""
 
-    tie, start = 0.0, None
+    tie = 0.0
 
-    def __init__(self, game):
-        self.game, self.asked = game, []
+    def __init__(self, game, start):
+        self.game, self.start, self.asked = game, start, []
 
     def __call__(self, picked_CN):
         self.asked.append(picked_CN)
@@ -155,34 +154,69 @@ class Toy:
         yield
 
 
-def mended(order, game, below):
-    """An order after exchange, and how many sets that asked of."""
-    value, tail = Toy(game), list(order)
+class Likely(Toy):
+    """Whose values are log-odds."""
+
+    def chance(self, scored):
+        return float(scored.value_C[0].sigmoid())
+
+    def __call__(self, picked_CN):
+        scored = yield from super().__call__(picked_CN)
+        return Scored(scored.value_C + self.start, scored.reached_C)
+
+
+def mended(order, game, promised=0.0, start=0.0, kind=Toy):
+    """An order after exchange, and the sets that it asked of."""
+    value, tail = kind(game, start), list(order)
     path = drive(value(prefixes(order, len(order))), pytest.fail)
     path = [path[i : i + 1] for i in range(len(tail))]
-    drive(exchanged(tail, path, len(tail), value, below), pytest.fail)
-    return tail, len(value.asked) - 1
+    drive(exchanged(tail, path, len(tail), value, promised), pytest.fail)
+    return tail, [set(np.flatnonzero(asked_CN[0]).tolist()) for asked_CN in value.asked[1:]]
 
 
 def test_greedy_search_leaves_nothing_to_exchange():
+    asked = 0
     for seed in range(4):
         game = Curved(9, seed, once=False)
         order = play(moxi("insertion"), game, 9)["insertion"].order
-        assert mended(order, game, math.inf) == (order, 8)
+        after, sets = mended(order, game)
+        assert after == order
+        asked += len(sets)
+    assert asked > 0, "some promise more than they keep"
 
 
-def test_only_where_the_score_is_less():
-    """Who is asked of, and who came too early is handed on until it stands where it belongs."""
-
-    def game(sets_CN):
-        return SimpleNamespace(value_C=sets_CN.double() @ torch.arange(4.0).double())
-
-    assert mended([0, 1, 2, 3], game, math.inf) == ([1, 2, 3, 0], 3)
-    assert mended([0, 1, 2, 3], game, 2.5) == ([1, 2, 0, 3], 2)
-    assert mended([0, 1, 2, 3], game, 0.0) == ([0, 1, 2, 3], 0)
+def weighed(sets_CN):
+    """Each player adds its number to F."""
+    return SimpleNamespace(value_C=sets_CN.double() @ torch.arange(4.0).double())
 
 
-@pytest.mark.parametrize("wrong", [{"first": -1}, {"rise": -0.1}, {"again": Greedy()}])
+@pytest.mark.parametrize(
+    ("order", "promised", "after", "sets"),
+    [
+        ([0, 1, 2, 3], 0.0, [1, 2, 3, 0], [{1}, {1, 2}, {1, 2, 3}]),
+        ([0, 1, 2, 3], 0.9, [1, 2, 3, 0], [{1}, {1, 2}, {1, 2, 3}]),
+        ([0, 1, 2, 3], 1.1, [0, 1, 2, 3], []),
+        ([1, 2, 0, 3], 0.0, [2, 3, 1, 0], [{1, 2, 3}, {2}, {2, 3}]),
+        ([3, 2, 1, 0], 0.0, [3, 2, 1, 0], []),
+    ],
+)
+def test_who_promises_most_is_asked_first(order, promised, after, sets):
+    """In an additive game what is promised is kept; no more sets than pairs are asked of."""
+    assert mended(order, weighed, promised) == (after, sets)
+
+
+def test_of_the_first_two_nothing_is_known_without_a_value_before_them():
+    assert mended([0, 1, 3, 2], weighed, start=None) == ([0, 3, 2, 1], [{0, 3}, {0, 2, 3}])
+
+
+def test_where_f_is_log_odds_probability_is_promised():
+    """Each player promises F one more than the one before it, the first two from p = .88 on."""
+    assert mended([0, 1, 2, 3], weighed, 0.05, 2.0, Likely) == ([1, 0, 2, 3], [{1}])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"first": -1}, {"rise": -0.1}, {"exchange": -0.1}, {"again": Greedy()}]
+)
 def test_settings_are_checked(wrong):
     with pytest.raises(UsageError, match=rf"search\.{next(iter(wrong))}"):
         Revised(**wrong)

@@ -97,6 +97,13 @@ def height(value: SetFunction, scored: Scored) -> float:
     return float(scored.value_C[0]) if p is None else p
 
 
+def rise(value: SetFunction, scored: Scored, more: float) -> float:
+    """What the curve rises by at one set if F is `more` larger there."""
+    if chance(value, scored) is None:
+        return more
+    return float((scored.value_C[0] + more).sigmoid()) - height(value, scored)
+
+
 def drop(value: SetFunction, before: Scored, after: Scored) -> float:
     """What the curve falls by from one set to another."""
     return height(value, before) - height(value, after)

@@ -1,9 +1,10 @@
 """Neighbours of an order change places where the set between them is worth more by it.
 
 Of an order ... a, b ... only the set that ends with a is another once b stands before a, so one
-value says whether the curve gains, and no exchange takes anything from it. From the front on: who
-came too early is handed on for as long as that pays. Greedy search's order has nothing to gain,
-but for equals: each of its sets is the best of those that its predecessor can become.
+value says whether the curve gains, and no exchange takes anything from it. Were both worth as much
+at the other's place, the curve would rise where b adds more to F than a: who promises most is asked
+first. Greedy search's order has nothing to gain, but for equals: each of its sets is the best of
+those that its predecessor can become.
 """
 
 from collections.abc import Generator
@@ -12,20 +13,37 @@ from typing import Any
 import numpy as np
 
 from pipeline.game import Ask
-from pipeline.scores import Scored, SetFunction
+from pipeline.scores import Scored, SetFunction, rise
 from pipeline.searches import joined
 
 
 def exchanged(
-    order: list[int], path: list[Scored], n_players: int, value: SetFunction, below: float
+    order: list[int], path: list[Scored], n_players: int, value: SetFunction, promised: float
 ) -> Generator[Ask, Any, None]:
-    """Coroutine: where F is less than `below`; `path`: F after each of the order. Both are changed
-    in place."""
-    set_N = np.zeros(n_players, dtype=bool)
-    for place, player in enumerate(order[1:]):
-        if path[place].value_C[0] < below:
-            other = yield from value(joined(set_N, np.array([player])))
-            if other.value_C[0] > path[place].value_C[0] + value.tie:
-                order[place : place + 2] = player, order[place]
-                path[place] = other
-        set_N[order[place]] = True
+    """Coroutine: while a pair promises that the curve between them rises by more than `promised`,
+    and for as many sets as there are pairs. `path`: F after each of the order. Both are changed in
+    place."""
+    promise_K = np.array([_promise(path, place, value) for place in range(len(order) - 1)])
+    for _ in promise_K:
+        place = int(promise_K.argmax())
+        if promise_K[place] <= promised:
+            return
+        promise_K[place] = 0
+        before_N = np.zeros(n_players, dtype=bool)
+        before_N[order[:place]] = True
+        other = yield from value(joined(before_N, np.array([order[place + 1]])))
+        if other.value_C[0] > path[place].value_C[0] + value.tie:
+            order[place : place + 2] = order[place + 1], order[place]
+            path[place] = other
+            for beside in {max(place - 1, 0), min(place + 1, len(order) - 2)} - {place}:
+                promise_K[beside] = _promise(path, beside, value)
+
+
+def _promise(path: list[Scored], place: int, value: SetFunction) -> float:
+    """What the curve rises by at a place if its player and the next one add to F what they add now;
+    of the first two nothing is known where F has no value before them."""
+    before = float(path[place - 1].value_C[0]) if place else value.start
+    if before is None:
+        return 0.0
+    now, after = float(path[place].value_C[0]), float(path[place + 1].value_C[0])
+    return rise(value, path[place], (after - now) - (now - before))

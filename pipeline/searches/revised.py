@@ -27,10 +27,11 @@ class Revised:
     """`search`: what finds the order, and whose `details` a row has. `first`: players of it that
     `again` orders anew, where the curve before them lies below what they are worth together by an
     area of more than `rise` (in the target's probability where F is log-odds, else in F; all
-    players are 1 on its axis). `exchange`: below which F neighbours change places; None: nowhere.
+    players are 1 on its axis). `exchange`: neighbours may change places where that promises the
+    curve between them to rise by more than this, in the same units; None: nowhere.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     search: Search = field(default_factory=Greedy)
     first: int = 16
     rise: float = 0.0
@@ -42,6 +43,8 @@ class Revised:
             raise UsageError(f"search.first={self.first}: give 0 or more players")
         if self.rise < 0:
             raise UsageError(f"search.rise={self.rise}: give 0 or more")
+        if self.exchange is not None and self.exchange < 0:
+            raise UsageError(f"search.exchange={self.exchange}: give 0 or more, or null")
         if not isinstance(self.again, Backward):
             raise UsageError("search.again: give backward elimination (backward.Backward)")
 
