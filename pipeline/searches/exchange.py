@@ -24,7 +24,7 @@ def exchanged(
     and for as many sets as there are pairs. `path`: F after each of the order. Both are changed in
     place."""
     promise_K = np.array([_promise(path, place, value) for place in range(len(order) - 1)])
-    for _ in promise_K:
+    for _ in range(len(promise_K)):
         place = int(promise_K.argmax())
         if promise_K[place] <= promised:
             return
@@ -35,8 +35,9 @@ def exchanged(
         if other.value_C[0] > path[place].value_C[0] + value.tie:
             order[place : place + 2] = order[place + 1], order[place]
             path[place] = other
-            for beside in {max(place - 1, 0), min(place + 1, len(order) - 2)} - {place}:
-                promise_K[beside] = _promise(path, beside, value)
+            for beside in (place - 1, place + 1):
+                if 0 <= beside < len(promise_K):
+                    promise_K[beside] = _promise(path, beside, value)
 
 
 def _promise(path: list[Scored], place: int, value: SetFunction) -> float:
