@@ -99,9 +99,8 @@ def height(value: SetFunction, scored: Scored) -> float:
 
 def rise(value: SetFunction, scored: Scored, more: float) -> float:
     """What the curve rises by at one set if F is `more` larger there."""
-    if chance(value, scored) is None:
-        return more
-    return float((scored.value_C[0] + more).sigmoid()) - height(value, scored)
+    p = chance(value, scored)
+    return more if p is None else float((scored.value_C[0] + more).sigmoid()) - p
 
 
 def drop(value: SetFunction, before: Scored, after: Scored) -> float:

@@ -1,10 +1,10 @@
 """Neighbours of an order change places where the set between them is worth more by it.
 
 Of an order ... a, b ... only the set that ends with a is another once b stands before a, so one
-value says whether the curve gains, and no exchange takes anything from it. Were both worth as much
-at the other's place, the curve would rise where b adds more to F than a: who promises most is asked
-first. Greedy search's order has nothing to gain, but for equals: each of its sets is the best of
-those that its predecessor can become.
+value says whether the curve gains, and no exchange takes anything from it. If each added to F at
+the other's place what it adds at its own, the curve would rise where b adds more than a: the pair
+that promises most is asked of first. Greedy search's order has nothing to gain, but for equals:
+each of its sets is the best of those that its predecessor can become.
 """
 
 from collections.abc import Generator
