@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.game import Ask
 from pipeline.scores import Scored, SetFunction, rise
-from pipeline.searches import joined
+from pipeline.searches import prefixes
 
 
 def exchanged(
@@ -29,9 +29,7 @@ def exchanged(
         if promise_K[place] <= promised:
             return
         promise_K[place] = 0
-        before_N = np.zeros(n_players, dtype=bool)
-        before_N[order[:place]] = True
-        other = yield from value(joined(before_N, np.array([order[place + 1]])))
+        other = yield from value(prefixes([*order[:place], order[place + 1]], n_players)[-1:])
         if other.value_C[0] > path[place].value_C[0] + value.tie:
             order[place : place + 2] = order[place + 1], order[place]
             path[place] = other

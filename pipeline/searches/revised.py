@@ -28,7 +28,7 @@ class Revised:
     `again` orders anew, where the curve before them lies below what they are worth together by an
     area of more than `rise` (in the target's probability where F is log-odds, else in F; all
     players are 1 on its axis). `exchange`: neighbours may change places where that promises the
-    curve between them to rise by more than this, in the same units; None: nowhere.
+    curve between them to rise by more than this, in probability or F as there; None: nowhere.
     """
 
     version: ClassVar[int] = 2
