@@ -169,7 +169,31 @@ def test_of_all_who_are_missed_the_one_who_is_missed_least_goes():
     assert play(method, value, 8)["insertion"].order == [7, 0, 1, 2, 6, 5, 3, 4]
 
 
-@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"share": -0.1}, {"risk": -0.1}])
+def test_a_ranking_is_made_anew_where_the_prediction_has_moved():
+    """Four players stand in the way: without them p is .02, .05, .12, .27, a half."""
+    looks = []
+
+    class Exact(KvFrozen):
+        def ask(self, asked):
+            looks.append(len(asked.coalitions_CN))
+            return asked
+
+    def value(coalitions_CN):
+        return -coalitions_CN[:, 4:].double().sum(1)
+
+    seen = {}
+    for moved in (None, 0.05, 0.0):
+        looks.clear()
+        method = backward(share=0.5, risk=0.01, probe=Exact(), asked=2, moved=moved)
+        order = play(method, value, 8)["insertion"].order
+        assert set(order[:4]) == {0, 1, 2, 3}
+        seen[moved] = list(looks)
+    assert seen == {None: [8, 4], 0.05: [8, 6, 5, 4], 0.0: [8, 7, 6, 5, 4]}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"share": 1.5}, {"share": -0.1}, {"risk": -0.1}, {"moved": -0.1}]
+)
 def test_settings_are_checked(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Backward(**wrong)

@@ -5,7 +5,8 @@ best `share`, each if F, asked anew, then misses it no more than the last of the
 be missed, or by no more than `risk`: many players share a scoring, and none goes on a stale word.
 The order is the reverse. The first rounds are the dearest; with a `probe` of a Vision Transformer
 it ranks their players, each is asked anew, and what it may be missed by is `risk` alone; where all
-are missed by more, the one who is missed least of them goes.
+are missed by more, the one who is missed least of them goes. A ranking is of the set that it was
+made of: where the prediction has moved, the round ends, and the others are ranked anew.
 Where a model is surest of a part of an image, a forward search starts blind and may walk past it;
 from behind it is met. (Recursive feature elimination, Guyon et al., 2002, but for the asking anew.)
 """
@@ -30,13 +31,16 @@ from pipeline.searches.probes.kv_frozen import KvFrozen, probed
 class Backward:
     """`share`: of the players that remain, who may go in a round; with 0 one goes. `risk`: what one
     of them may cost in the target's probability where F is log-odds, else in F. `probe`: what ranks
-    rounds of more than `asked` players (masking=token_drop); None: all are asked in all rounds."""
+    rounds of more than `asked` players (masking=token_drop); None: all are asked in all rounds.
+    `moved`: such a round ends once F is another than where it was ranked by more than this, in
+    probability or F as there; None: never."""
 
     version: ClassVar[int] = 2
     share: float = 0.4
     risk: float = field(default=0.0, metadata=LATER)
     probe: KvFrozen | None = field(default=None, metadata=LATER)
     asked: int = field(default=20, metadata=LATER)
+    moved: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self):
         if not 0 <= self.share <= 1:
@@ -45,6 +49,8 @@ class Backward:
             raise UsageError(f"search.risk={self.risk}: give 0 or more")
         if self.asked < 0:
             raise UsageError(f"search.asked={self.asked}: give 0 or more players")
+        if self.moved is not None and self.moved < 0:
+            raise UsageError(f"search.moved={self.moved}: give 0 or more, or null")
         if not isinstance(self.probe, KvFrozen | None):
             raise UsageError(
                 "search.probe: backward elimination takes kv_frozen or first_order, or null"
@@ -90,7 +96,10 @@ class Backward:
         if not probe:
             left.let_go(int(rest[leaving[0]]), scored[leaving[:1]])
         stay: dict[int, Scored] = {}
+        ranked = left.path[-1]
         for player in rest[leaving if probe else leaving[1:]].tolist():
+            if probe and self._stale(left, ranked):
+                return
             after = yield from left.value(left.without(np.array([player])))
             if left.gain(after) >= missed - left.value.tie or left.costs(after) < self.risk:
                 left.let_go(player, after)
@@ -98,6 +107,10 @@ class Backward:
                 stay[player] = after
         if len(stay) == len(leaving):  # one has to
             left.let_go(*max(stay.items(), key=lambda one: float(one[1].value_C[0])))
+
+    def _stale(self, left: "_Left", ranked: Scored) -> bool:
+        """Whether too much has changed since a ranking."""
+        return self.moved is not None and abs(left.costs(ranked)) > self.moved
 
     def _probe(self, remain: int) -> KvFrozen | None:
         return self.probe if remain > self.asked else None
