@@ -128,8 +128,7 @@ class Lock:
                 seen, changed = (number, content), now
             expired = now - changed > self.expiry_s
             if number == 0 or holder.get("released") or _is_dead(holder) or expired:
-                with suppress(FileExistsError):
-                    retried(partial(self.place.create, self._path(number + 1), self._content()))
+                self._try(number)
                 continue
             used = f"out={self.place.out} is in use by {_who(holder)}"
             if now - began >= self.wait_s:
@@ -141,6 +140,16 @@ class Lock:
                 self.say(f"{used}; waiting up to {self.wait_s:g} s (lock.wait_s)")
                 told = True
             time.sleep(min(1.0, self.beat_s))
+
+    def _try(self, highest: int) -> None:
+        """Make the next generation, unless another has."""
+        try:
+            retried(partial(self.place.create, self._path(highest + 1), self._content()))
+        except FileExistsError:
+            pass
+        except FileNotFoundError:  # whoever has made one sweeps what is half written
+            if self._highest()[0] <= highest:
+                raise
 
     def _beat(self) -> None:
         while not self._stop.wait(self.beat_s):

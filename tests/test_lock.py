@@ -161,6 +161,22 @@ def test_a_lock_that_cannot_be_renewed_counts_as_lost(place, monkeypatch):
             held.check()
 
 
+def test_a_generation_swept_while_it_is_made_does_not_count(place, monkeypatch):
+    def swept(*_, **__):
+        raise FileNotFoundError("no such file")
+
+    late = Quick(place, wait_s=0)
+    with Quick(place), monkeypatch.context() as patch:
+        real, answers = late._highest, iter([(0, b"")])
+        late._highest = lambda: next(answers, None) or real()
+        patch.setattr(Storage, "create", swept)
+        with pytest.raises(UsageError, match="in use"):
+            late.__enter__()
+    monkeypatch.setattr(Storage, "create", swept)
+    with pytest.raises(UsageError, match="cannot be written"):
+        Quick(place, wait_s=0).__enter__()
+
+
 def test_a_generation_made_too_late_does_not_count(place):
     with Quick(place):
         pass
