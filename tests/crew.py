@@ -4,7 +4,7 @@ import queue
 from unittest.mock import Mock
 
 from pipeline.workers.cluster import Group, Plan
-from pipeline.workers.crew import Member, Spent
+from pipeline.workers.crew import Left, Member, Spent
 
 GROUP = Group(actors=2, resources={})
 
@@ -19,6 +19,7 @@ class Crew:
         self.spent = Spent()
         self.given: dict[str, list[int]] = {}
         self.durable: dict[str, set] = {}
+        self.told: dict[str, list] = {}
         self.ended: list[str] = []
         self.closed: list[str] = []
         self.drained: list[str] = []
@@ -32,7 +33,7 @@ class Crew:
             self.given[name] = []
 
     def ask(self, member, leases, low, patience_s):
-        member.calling = True
+        member.call = object()
         self.given[member.name] += [lease.image[1] for lease in leases]
 
     def drain(self, member):
@@ -40,7 +41,7 @@ class Crew:
 
     def reported(self, member, report):
         self.spent.add(member.report, report)
-        member.report, member.calling = report, False
+        member.report, member.call = report, None
 
     def end(self, member):
         del self.members[member.name]
@@ -51,7 +52,9 @@ class Crew:
         for member in members:
             del self.members[member.name]
             self.closed.append(member.name)
-        return {}
+        return {
+            m.name: Left(self.told.get(m.name, ()), self.durable.get(m.name, ())) for m in members
+        }
 
     def kill(self):
         self.members.clear()

@@ -17,6 +17,7 @@ from pipeline.data.shards import Shards
 from pipeline.engine import Counters
 from pipeline.rows import Committed, RunDir, storage
 from pipeline.studies.curves.rows import CURVES
+from pipeline.workers import crew as crews
 from pipeline.workers import driver as module
 from pipeline.workers.backlog import Backlog
 from pipeline.workers.cluster import Group, Plan
@@ -286,3 +287,26 @@ def test_failures_and_counters_survive_the_actor(make):
     answer(driver, "a", "exchange", DEATH)
     assert driver.status().failures == {"no image": 1}
     assert driver.status().done == 1
+
+
+@pytest.mark.parametrize("how", ["told", "durable"])
+def test_what_an_actor_did_last_is_counted_when_the_grace_is_over(make, how):
+    driver = make(images=4, window=4)
+    did = {"told": [(0, 1), (0, 3)], "durable": {row("001"), row("003")}}
+    setattr(driver.crew, how, {"a": did[how]})
+    driver._close(list(driver.crew.members.values()))
+    assert driver.schedule.done == 2 and not driver.finished
+
+
+def test_an_answer_that_nobody_heard_is_heard_when_its_actor_is_closed(tmp_path, monkeypatch):
+    said = {"asked before": report(0, 1), "close": report(2)}
+    monkeypatch.setattr(crews.ray, "wait", lambda calls, **_: (calls, []))
+    monkeypatch.setattr(crews.ray, "get", said.pop)  # each is heard once
+    monkeypatch.setattr(crews.ray, "kill", Mock())
+    crew = crews.Crew(RunDir(str(tmp_path), CURVES), {}, Plan(groups=(), threads=1))
+    member = crews.Member("a", Mock(), Group(actors=1, resources={}), 0.0, up=True)
+    member.call = "asked before"
+    member.handle.close.remote.return_value = "close"
+    crew.members["a"] = member
+    assert crew.close([member]) == {"a": crews.Left([(0, 0), (0, 1), (0, 2)], set())}
+    assert crew.spent.tally(0).rows == 3 and not crew.members

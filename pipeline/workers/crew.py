@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -19,6 +19,7 @@ from pipeline.workers.actor import Worker
 from pipeline.workers.cluster import Group, Plan
 from pipeline.workers.commit import committing
 from pipeline.workers.lease import Lease, Report, Tally
+from pipeline.workers.schedule import Image
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ AT_ONCE = 16
 @dataclass(eq=False)
 class Member:
     """One actor, whose name is its writer's. `knows`: cells that it has the settings of; `window`:
-    images that can be under way there; `calling`: it has been asked and will report."""
+    images that can be under way there; `call`: what it has been asked and will report."""
 
     name: str
     handle: Any
@@ -41,7 +42,20 @@ class Member:
     host: str = ""
     up: bool = False
     report: Report | None = None
-    calling: bool = False
+    call: Any = None
+
+    @property
+    def calling(self) -> bool:
+        """Whether a report is awaited."""
+        return self.call is not None
+
+
+class Left(NamedTuple):
+    """What a member made durable and had not told when it ended: images by its last words, or
+    rows as they were found."""
+
+    done: Collection[Image] = ()
+    rows: Collection[Identity] = ()
 
 
 @dataclass
@@ -111,12 +125,11 @@ class Crew:
 
     def ask(self, member: Member, leases: Sequence[Lease], low: int, patience_s: float) -> None:
         """Have a member take these on and report."""
-        member.calling = True
         wanted = {asked.cell for lease in leases for asked in lease.asked}
         new = {number: self.cells[number] for number in wanted - member.knows}
         member.knows |= wanted
-        call = member.handle.exchange.remote(leases, low, patience_s, new)
-        self._expect(member, "exchange", call)
+        member.call = member.handle.exchange.remote(leases, low, patience_s, new)
+        self._expect(member, "exchange", member.call)
 
     def drain(self, member: Member) -> None:
         """Have a member begin nothing more, and say what it has not begun."""
@@ -125,7 +138,7 @@ class Crew:
     def reported(self, member: Member, report: Report) -> None:
         """Take note."""
         self.spent.add(member.report, report)
-        member.report, member.calling = report, False
+        member.report, member.call = report, None
 
     def end(self, member: Member) -> set[Identity]:
         """A member is no more, or shall be: rows that it made durable without having told."""
@@ -138,22 +151,24 @@ class Crew:
     def seal(self) -> None:
         """Have members make parts of what they hold; those that cannot are ended, and it is done
         here."""
-        last = self._asked_last("seal", self.members.values())
+        _, able = self._asked_last("seal", self.members.values())
         for member in [m for m in self.members.values() if m.up]:
-            if member.name not in last or last[member.name].refused is not None:
+            if member.name not in able:
                 self.end(member)
 
-    def close(self, members: Collection[Member]) -> dict[str, Report]:
+    def close(self, members: Collection[Member]) -> dict[str, Left]:
         """Have members seal what they hold and end; for those that cannot, it is done here."""
-        last = self._asked_last("close", members)
+        done, able = self._asked_last("close", members)
+        found: dict[str, Left] = {}
         for member in list(members):
-            report_or_none = last.get(member.name)
-            if report_or_none is None or report_or_none.refused is not None:
-                self.end(member)
-            else:
+            rows: set[Identity] = set()
+            if member.name in able:
                 ray.kill(member.handle)
                 del self.members[member.name]
-        return last
+            else:
+                rows = self.end(member)
+            found[member.name] = Left(done[member.name], rows)
+        return found
 
     def kill(self) -> None:
         """End all; what they have staged is for the next run to seal."""
@@ -166,23 +181,35 @@ class Crew:
             for name in self._left:
                 forget(self.run, name)
 
-    def _asked_last(self, what: str, members: Collection[Member]) -> dict[str, Report]:
-        """What members that are up report once they have done it, by name."""
-        calls = {getattr(m.handle, what).remote(): m for m in members if m.up}
-        done: list[Any] = []
+    def _asked_last(
+        self, what: str, members: Collection[Member]
+    ) -> tuple[dict[str, list[Image]], set[str]]:
+        """Images that members tell of until they have done it, and the names of those that could.
+        What they had been asked before is answered now too, and nobody else will hear it."""
+        asked = {m.name: getattr(m.handle, what).remote() for m in members if m.up}
+        calls = [*asked.values(), *(m.call for m in members if m.up and m.calling)]
         if calls:
-            done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=CLOSE_S)
-        last: dict[str, Report] = {}
-        for call in done:
-            member = calls[call]
-            try:
-                report: Report = ray.get(call)
-            except (RayActorError, RayTaskError) as error:
-                logger.warning("a worker could not seal its rows: %s", reason_of(error))
-                continue
-            self.reported(member, report)
-            last[member.name] = report
-        return last
+            ray.wait(calls, num_returns=len(calls), timeout=CLOSE_S)
+        done: dict[str, list[Image]] = {member.name: [] for member in members}
+        able: set[str] = set()
+        for member in members:
+            for call in (member.call, asked.get(member.name)):
+                if (report := self._heard(call)) is not None:
+                    self.reported(member, report)
+                    done[member.name] += report.done
+                    if call is asked[member.name] and report.refused is None:
+                        able.add(member.name)
+        return done, able
+
+    def _heard(self, call: Any) -> Report | None:
+        """An answer, if there is one by now."""
+        if call is None or not ray.wait([call], timeout=0)[0]:
+            return None
+        try:
+            return ray.get(call)
+        except (RayActorError, RayTaskError) as error:
+            logger.warning("a worker could not seal its rows: %s", reason_of(error))
+            return None
 
     def _expect(self, member: Member, event: str, call: Any) -> None:
         def answered(future: Future) -> None:

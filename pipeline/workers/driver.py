@@ -14,13 +14,13 @@ from pipeline import RunError, UsageError
 from pipeline.build import provenance
 from pipeline.progress import Status
 from pipeline.rows import RunDir, Writer
-from pipeline.rows.writer import register
+from pipeline.rows.writer import Identity, register
 from pipeline.workers.backlog import Backlog
 from pipeline.workers.cluster import Health, plan
 from pipeline.workers.commit import committing
 from pipeline.workers.crew import Crew, Member, reason_of
 from pipeline.workers.lease import Cell, Report, Tally
-from pipeline.workers.schedule import Image, Schedule, Span, patience, watermark
+from pipeline.workers.schedule import Image, Schedule, Seat, Span, patience, watermark
 from pipeline.workers.standing import standing
 from pipeline.workers.stop import Stop
 from pipeline.workers.tries import Tries
@@ -256,12 +256,16 @@ class Driver:
             self._died_early(reason)
             return
         logger.info("a worker died: %s", reason)
-        places = {row[:2] for row in rows}
-        theirs = [image for image in seat.held if rows and self.backlog.place(image) in places]
-        durable = {image for image in theirs if self.backlog.settle(image, rows)}
+        durable = self._durable(seat, rows)
         for image in self.schedule.down(member.name, durable, guilty=guilty, among=among):
             self._give_up(image, reason)
         self.tries.keep()
+
+    def _durable(self, seat: Seat, rows: Collection[Identity]) -> set[Image]:
+        """Images of a seat that are done by the rows that were found."""
+        places = {row[:2] for row in rows}
+        theirs = [image for image in seat.held if rows and self.backlog.place(image) in places]
+        return {image for image in theirs if self.backlog.settle(image, rows)}
 
     def _died_early(self, reason: str) -> None:
         self._early_deaths += 1
@@ -286,8 +290,8 @@ class Driver:
             writer.close()
 
     def _close(self, members: list[Member]) -> None:
-        for name, report in self.crew.close(members).items():
-            self.schedule.heard(name, report.done, time.monotonic())
-        for member in members:
-            if member.name in self.schedule.seats:
-                self.schedule.down(member.name, (), guilty=False)
+        for name, left in self.crew.close(members).items():
+            if name in self.schedule.seats:
+                self.schedule.heard(name, left.done, time.monotonic())
+                durable = self._durable(self.schedule.seats[name], left.rows)
+                self.schedule.down(name, durable, guilty=False)

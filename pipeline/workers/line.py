@@ -93,6 +93,7 @@ class Line:
         self._done: list[Image] = []
         self._cells: defaultdict[int, Tally] = defaultdict(Tally)
         self._refused: Exception | None = None
+        self._closed = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._decoders = ThreadPoolExecutor(DECODERS, "decode")
@@ -121,11 +122,12 @@ class Line:
 
     def wait(self, low: int, patience_s: float) -> None:
         """Until images are durable of which nobody has been told and no more than `low` are left,
-        or something went wrong, or time is up."""
+        or something went wrong, or it is over, or time is up."""
 
         def worth_telling() -> bool:
             left = len(self._queue) + len(self._begun)
-            return self._refused is not None or (bool(self._done) and left <= low)
+            over = self._closed or self._refused is not None
+            return over or (bool(self._done) and left <= low)
 
         with self._changed:
             self._changed.wait_for(worth_telling, patience_s)
@@ -151,6 +153,9 @@ class Line:
 
     def close(self) -> None:
         """Seal what is durable, once nothing is under way any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._rows.put(None)
         self._committer.join()
         self._decoders.shutdown(wait=False)
