@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.moxi import images
-from benchmarks.turns import Ceiling, machine, switch, timed
+from benchmarks.turns import Ceiling, as_workers, machine, switch, timed
 from pipeline.engine import Engine, Task
 from pipeline.engine.device import keep_freed_memory
 from pipeline.game.arena import Arena
@@ -238,4 +238,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_workers()
     main()

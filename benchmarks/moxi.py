@@ -8,9 +8,9 @@ as the authors' code does, one image at a time. Same weights, same images, same 
 A turn is one step of one schedule; a large matrix product, the ceiling, takes its turns as well, so
 that a busy machine wrongs nobody (`benchmarks.turns`); ratios have 95 % intervals over --rounds.
 What is done once an image or a model is done before: embedding (ours), counting FLOPs, finding the
-size of a batch. Needs torch, timm and numpy only. Weights are random (speed does not depend on
-them) unless --weights names a checkpoint. With --every k only every k-th step is run, from a given
-prefix; sums over steps scale by k.
+size of a batch. OpenMP's threads wait as they do in workers. Needs torch, timm and numpy only.
+Weights are random (speed does not depend on them) unless --weights names a checkpoint. With
+--every k only every k-th step is run, from a given prefix; sums over steps scale by k.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.turns import Ceiling, in_turns, machine, ratio, seconds, switch
+from benchmarks.turns import Ceiling, as_workers, in_turns, machine, ratio, seconds, switch
 from pipeline.engine import Engine
 from pipeline.engine.device import keep_freed_memory
 from pipeline.engine.pool import quadratic
@@ -257,4 +257,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    as_workers()
     main()

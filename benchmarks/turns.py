@@ -6,6 +6,7 @@ intervals come from drawing the rounds of each piece again, what was measured to
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from pipeline.engine.device import ENVIRONMENT
 from pipeline.models import PRECISIONS
 
 
@@ -35,6 +37,14 @@ class Ratio(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def as_workers() -> None:
+    """Start this program again in the environment that workers run in, where it lacks any of it:
+    how OpenMP's threads wait is read once, when a process starts. What is set already stays."""
+    if ENVIRONMENT.keys() - os.environ.keys():
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, ENVIRONMENT | os.environ)
 
 
 def timed(run: Callable[[], Any], device: torch.device) -> Spent:

@@ -2,10 +2,15 @@
 
 import importlib
 import json
+import os
+import subprocess
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from processes import ROOT
 
 from benchmarks import gpu, host, turns
 from pipeline.engine import Engine
@@ -29,6 +34,7 @@ from pipeline.engine import Engine
         "searches",
         "undesirable",
         "undesirable_minimum",
+        "verified",
     ],
 )
 def test_benchmarks_can_be_imported(name):
@@ -43,6 +49,15 @@ def test_the_null_model_is_asked_for_every_set_of_both_searches():
     for rows in found:
         assert [row["status"] for row in rows] == ["ok", "ok"]
         assert all(sorted(row["order"]) == list(range(9)) for row in rows)
+
+
+def test_a_benchmark_starts_itself_anew_as_workers_are_started():
+    script = "import os; from benchmarks.turns import as_workers; as_workers(); "
+    script += "print(*(os.environ[name] for name in ('GOMP_SPINCOUNT', 'MALLOC_ARENA_MAX')))"
+    left = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
+    command = [sys.executable, "-c", script]
+    run = partial(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run(env=left | {"MALLOC_ARENA_MAX": "2"}).stdout.split() == ["3000", "2"]
 
 
 def test_turns_go_back_and_forth():
