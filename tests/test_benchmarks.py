@@ -3,17 +3,16 @@
 import importlib
 import json
 import os
-import subprocess
 import sys
-from functools import partial
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from processes import ROOT
 
 from benchmarks import gpu, host, turns
 from pipeline.engine import Engine
+from pipeline.engine.device import ENVIRONMENT
 
 
 @pytest.mark.parametrize(
@@ -51,13 +50,18 @@ def test_the_null_model_is_asked_for_every_set_of_both_searches():
         assert all(sorted(row["order"]) == list(range(9)) for row in rows)
 
 
-def test_a_benchmark_starts_itself_anew_as_workers_are_started():
-    script = "import os; from benchmarks.turns import as_workers; as_workers(); "
-    script += "print(*(os.environ[name] for name in ('GOMP_SPINCOUNT', 'MALLOC_ARENA_MAX')))"
-    left = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
-    command = [sys.executable, "-c", script]
-    run = partial(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run(env=left | {"MALLOC_ARENA_MAX": "2"}).stdout.split() == ["3000", "2"]
+def test_a_benchmark_starts_itself_anew_as_workers_are_started(monkeypatch):
+    begun = Mock()
+    monkeypatch.setattr(turns.os, "execve", begun)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    turns.as_workers()
+    (program, command, environment), _ = begun.call_args
+    assert [program, *command] == [sys.executable, sys.executable, *sys.orig_argv[1:]]
+    assert environment == os.environ | ENVIRONMENT | {"MALLOC_ARENA_MAX": "2"}
+    monkeypatch.setattr(turns.os, "environ", environment)
+    turns.as_workers()
+    begun.assert_called_once()
 
 
 def test_turns_go_back_and_forth():
