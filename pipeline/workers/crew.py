@@ -188,23 +188,22 @@ class Crew:
         What they had been asked before is answered now too, and nobody else will hear it."""
         asked = {m.name: getattr(m.handle, what).remote() for m in members if m.up}
         calls = [*asked.values(), *(m.call for m in members if m.up and m.calling)]
+        answered: set[Any] = set()
         if calls:
-            ray.wait(calls, num_returns=len(calls), timeout=CLOSE_S)
+            answered.update(ray.wait(calls, num_returns=len(calls), timeout=CLOSE_S)[0])
         done: dict[str, list[Image]] = {member.name: [] for member in members}
         able: set[str] = set()
         for member in members:
             for call in (member.call, asked.get(member.name)):
-                if (report := self._heard(call)) is not None:
+                if call in answered and (report := self._answer(call)) is not None:
                     self.reported(member, report)
                     done[member.name] += report.done
                     if call is asked[member.name] and report.refused is None:
                         able.add(member.name)
         return done, able
 
-    def _heard(self, call: Any) -> Report | None:
-        """An answer, if there is one by now."""
-        if call is None or not ray.wait([call], timeout=0)[0]:
-            return None
+    def _answer(self, call: Any) -> Report | None:
+        """What a call has come to, if that is a report."""
         try:
             return ray.get(call)
         except (RayActorError, RayTaskError) as error:
