@@ -29,6 +29,7 @@ from captum.attr import Lime as CaptumLime
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from benchmarks.turns import as_workers
 from pipeline.api.presets import chosen, preset
 from pipeline.data.images import decode
 from pipeline.data.packers.demo import Demo
@@ -247,4 +248,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    as_workers()
     main()
