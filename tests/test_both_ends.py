@@ -3,7 +3,8 @@
 import pytest
 import torch
 from conftest import moxi
-from test_backward import SCORES, agrees_with_greedy, along, is_of_its_order
+from test_backward import SCORES, agrees_with_greedy, along, backward, is_of_its_order
+from test_revised import baited
 from test_screened import small_vit
 from test_searches import Curved
 
@@ -11,6 +12,7 @@ from pipeline import UsageError
 from pipeline.api import explain
 from pipeline.methods import play
 from pipeline.methods.subset import Subset
+from pipeline.scores.target import Target
 from pipeline.searches.backward import Backward
 from pipeline.searches.both_ends import BothEnds
 from pipeline.searches.greedy import Greedy
@@ -65,6 +67,54 @@ def test_an_early_end_is_the_head_of_the_order(budget):
         assert head.evaluations < full.evaluations
 
 
+def test_a_slow_front_is_given_up():
+    """p is .12 with one bait, .27 with both, no more with a third player, and .27 with all: .73 is
+    short of 1. Elimination comes from all and meets the trio."""
+
+    def hindered(coalitions_CN):
+        return baited(coalitions_CN) - 2 * coalitions_CN[:, [3, 5, 7]].double().sum(1)
+
+    fast, slow = (
+        play(both_ends(steps=3, pace=pace), hindered, 8)["insertion"] for pace in (0.18, 0.19)
+    )
+    assert fast.order == play(both_ends(steps=3), hindered, 8)["insertion"].order
+    assert fast.order[:2] == [0, 2]
+    assert slow.order == play(backward(), hindered, 8)["insertion"].order
+    assert set(slow.order[:3]) == {1, 4, 6}
+    one = both_ends(steps=1, pace=9.0)
+    assert play(one, hindered, 8)["insertion"].order[0] == 0, "the first has no pace"
+    sure = both_ends(steps=3, pace=9.0)
+    assert play(sure, baited, 8)["insertion"].order[:2] == [0, 2], "all are as good as 1"
+
+
+def test_a_front_is_kept_where_the_score_is_no_log_odds():
+    score = Target(read="probability")
+    game = Curved(11, 3, once=False)
+    slow, plain = (
+        play(Subset(score=score, search=BothEnds(front=Greedy(), steps=4, pace=pace)), game, 11)
+        for pace in (9.0, None)
+    )
+    assert slow["insertion"].order == plain["insertion"].order
+
+
+@pytest.mark.parametrize("objective", SCORES)
+def test_whether_a_front_is_given_up_does_not_hang_on_where_the_order_ends(objective):
+    kept = set()
+    for seed in range(8):
+        game = Curved(11, seed, once=False)
+        search = {"steps": 6, "pace": 0.2 * (1 + seed % 4)}
+        method = both_ends(objective, **search)
+        full = play(method, game, 11)[objective]
+        is_of_its_order(full, game, objective)
+        assert full.evaluations <= method.most_forwards(11)
+        for budget in (2, 5, 8):
+            stop = {"stop": "budget", "budget": budget}
+            head = play(both_ends(objective, stop, **search), game, 11)[objective]
+            assert head.order == full.order[:budget]
+        kept.add(full.order == play(both_ends(objective, steps=6), game, 11)[objective].order)
+    assert kept == {True, False}
+
+
 def test_on_a_vision_transformer_it_takes_a_fraction():
     """Both ends with their probes, elimination alone, one revised by the other: each within what it
     says it may take."""
@@ -86,6 +136,8 @@ def test_on_a_vision_transformer_it_takes_a_fraction():
 def test_settings_are_checked():
     with pytest.raises(UsageError, match=r"search\.steps=0"):
         BothEnds(steps=0)
+    with pytest.raises(UsageError, match=r"search\.pace=-0\.1"):
+        BothEnds(pace=-0.1)
     with pytest.raises(UsageError, match=r"search\.behind"):
         BothEnds(behind=Greedy())  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"search\.probe"):

@@ -14,24 +14,33 @@ import torch
 from torch import Tensor
 
 from pipeline.game import Ask, Game
-from pipeline.scores import Scored, SetFunction
+from pipeline.scores import Scored, SetFunction, height
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
     """When a search may end before every player has its place: after `budget` players; before more
     than `area` of the pixels are picked; once F is at least `reach`; once the prediction is what
-    the score wants (`flip`); once no player adds to F (`gain`)."""
+    the score wants (`flip`); once no player adds to F (`gain`); once the players after the first
+    have reached less than `pace` each, in the target's probability where F is log-odds, else in
+    F."""
 
     budget: int | None = None
     area: float | None = None
     reach: float | None = None
     flip: bool = False
     gain: bool = False
+    pace: float | None = None
 
     def most(self, n_players: int) -> int:
         """Players at the most."""
         return n_players if self.budget is None else min(self.budget, n_players)
+
+    def slow(self, value: SetFunction, scored: Scored, picked: int) -> bool:
+        """Whether so many players have fallen behind the pace; `scored`: F of them, one row."""
+        if self.pace is None or picked < 2:
+            return False
+        return height(value, scored) < self.pace * (picked - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +73,7 @@ class Walk:
     """Players picked one after the other until it is time to stop; `done` says that it is."""
 
     def __init__(self, value: SetFunction, game: Game, stop: Stop):
-        self._stop, self._tie = stop, value.tie
+        self._stop, self._value = stop, value
         self._share_N = game.share_N.numpy()
         self._most = stop.most(game.n_players)
         self._area = 0.0
@@ -105,7 +114,7 @@ class Walk:
         """Pick a player unless that is to be stopped before; `scored`: F with it, one row."""
         value, stop = float(scored.value_C.numpy()[0]), self._stop
         area = self._area + self._share_N[player]
-        idle = stop.gain and value <= self._now + self._tie
+        idle = stop.gain and value <= self._now + self._value.tie
         if self.done or idle or (stop.area is not None and area > stop.area + 1e-9):
             self.done = True
             return
@@ -115,7 +124,8 @@ class Walk:
         self._now, self._area = value, area
         flipped = stop.flip and bool(scored.reached_C[0])
         reached = stop.reach is not None and value >= stop.reach
-        self.done = flipped or reached or len(self.order) >= self._most
+        slow = stop.slow(self._value, scored, len(self.order))
+        self.done = flipped or reached or slow or len(self.order) >= self._most
 
 
 def ended(
