@@ -22,8 +22,7 @@ class Stop:
     """When a search may end before every player has its place: after `budget` players; before more
     than `area` of the pixels are picked; once F is at least `reach`; once the prediction is what
     the score wants (`flip`); once no player adds to F (`gain`); once the players after the first
-    have reached less than `pace` each, in the target's probability where F is log-odds, else in
-    F."""
+    have reached less than `pace` each (in probability where F is log-odds, else in F)."""
 
     budget: int | None = None
     area: float | None = None
@@ -38,9 +37,7 @@ class Stop:
 
     def slow(self, value: SetFunction, scored: Scored, picked: int) -> bool:
         """Whether so many players have fallen behind the pace; `scored`: F of them, one row."""
-        if self.pace is None or picked < 2:
-            return False
-        return height(value, scored) < self.pace * (picked - 1)
+        return self.pace is not None and height(value, scored) < self.pace * (picked - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
