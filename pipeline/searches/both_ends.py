@@ -27,9 +27,10 @@ from pipeline.searches.screened import Screened
 @dataclass(frozen=True, kw_only=True)
 class BothEnds:
     """`front`: the search that picks the first `steps` players, fewer where F is at least `reach`
-    before (2.94 in log-odds is a probability of .95; None: all of them). `pace`: where F is
-    log-odds, of p that all players fall short of 1 by, what each player after the first has to
-    bring, or the front is given up; None: never. `behind`: what orders the others."""
+    before (2.94 in log-odds is a probability of .95; None: all of them). `pace`: it is given up
+    once p is less than this share, for each of its players after the first, of what p of all
+    players falls short of 1 by; None, or where F is no log-odds: never. `behind`: what orders the
+    others."""
 
     version: ClassVar[int] = 1
     front: Search = field(default_factory=Screened)
@@ -53,7 +54,7 @@ class BothEnds:
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """The front, then the others if the search is to go on."""
-        pace = None if self.pace is None else (yield from self._pace(value, game.n_players))
+        pace = yield from self._pace(value, game.n_players)
         until = self._front(stop, game.n_players, pace)
         found = yield from self.front(value, game, until)
         walk, path = Walk(value, game, stop), found.path
@@ -65,9 +66,11 @@ class BothEnds:
         return Found(order=walk.order, path=walk.path)
 
     def _pace(self, value: SetFunction, n_players: int) -> Generator[Ask, Any, float | None]:
-        """Coroutine: probability a player, None where F is no log-odds."""
+        """Coroutine: in probability a player; None where the front is kept however slow."""
+        if self.pace is None:
+            return None
         p = chance(value, (yield from value(torch.ones((1, n_players), dtype=torch.bool))))
-        return None if p is None or self.pace is None else self.pace * (1 - p)
+        return None if p is None else self.pace * (1 - p)
 
     def _front(self, stop: Stop, n_players: int, pace: float | None) -> Stop:
         """Where it may be given up it is found whole: who ends early is to have the same head."""
