@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_screened import small_vit
+from conftest import moxi
+from test_screened import screened, small_vit
 
 from pipeline import UsageError
+from pipeline.api import explain
 from pipeline.engine import Engine
 from pipeline.game import Coalitions
 from pipeline.game.arena import Arena
@@ -15,7 +17,7 @@ from pipeline.masking.token_drop import TokenDrop
 from pipeline.masking.zero import Zero
 from pipeline.players import View
 from pipeline.players.patch_grid import PatchGrid
-from pipeline.searches.probes.first_order import Nudged
+from pipeline.searches.probes.first_order import FirstOrder, Nudged
 from pipeline.searches.probes.frozen_tokens import Probed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -116,6 +118,27 @@ def test_additions_are_asked_of_a_pass():
     asked = Coalitions(rows_CN)
     found, _ = solved(Nudged(asked, 0.5), Probed(asked, 0.5))
     torch.testing.assert_close(*(answer.value_C for answer in found.answers), atol=1e-5, rtol=0)
+
+
+def test_the_first_steps_ask_everybody_whatever_the_probe_says():
+    """By the probe alone one image begins otherwise than by greedy search, another goes on so."""
+    x_BCHW = torch.randn(4, 3, *MODEL.input_hw, generator=torch.Generator().manual_seed(1))
+
+    def heads(method):
+        found = explain(MODEL, x_BCHW, method=method, grid=5, masking="token_drop")
+        (spent,) = {one["deletion"].evaluations for one in found.attributions}
+        assert spent == method.most_forwards(25)
+        return [order[:3] for order in found.order], spent
+
+    exact, _ = heads(moxi("deletion"))
+    for whole, agree in ((0, [3, 1, 0, 3]), (1, [3, 1, 1, 3]), (2, [3, 3, 3, 3])):
+        probe = FirstOrder(refresh=1, whole=whole)
+        found, spent = heads(screened("deletion", probe=probe, risk=0.0, most=1))
+        assert spent == 3 * 25 + sum(24 - step for step in range(whole))
+        pairs = zip(found, exact, strict=True)
+        assert [[*np.equal(*pair), False].index(False) for pair in pairs] == agree
+    with pytest.raises(UsageError, match="whole=-1"):
+        FirstOrder(whole=-1)
 
 
 def test_what_cannot_be_answered_is_refused():

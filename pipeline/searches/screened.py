@@ -59,7 +59,7 @@ class Screened:
     def forwards(self, n_players: int, per_set: int, stop: Stop) -> int:
         """A step's candidates, and the probe's looks."""
         rests = {step: n_players - step for step in range(stop.most(n_players))}
-        whole = self.probe.whole
+        whole = self.probe.verifies_all
         sets = sum(rest if whole(step) else min(self.most, rest) for step, rest in rests.items())
         wasted, looks = len(rests) if self.saturated else 0, self.probe.forwards(n_players)
         most = sets + wasted + looks
@@ -104,7 +104,7 @@ class Screened:
         """Verify until the others are not worth it; pick; F with the picked. The first of `doubts`
         is believed, all of them see what is verified."""
         rest, doubt = walk.rest, doubts[0]
-        whole = self.probe.whole(len(walk.order))
+        whole = self.probe.verifies_all(len(walk.order))
         most = int(min(len(rest) if whole else self.most, len(rest), 1 + purse.spare))
         open_C, parts = np.ones(len(rest), dtype=bool), []
         order: list[np.ndarray] = []

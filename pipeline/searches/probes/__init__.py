@@ -22,7 +22,7 @@ class Probe(Protocol):
         """At the most, of all looks."""
         ...
 
-    def whole(self, step: int) -> bool:
+    def verifies_all(self, step: int) -> bool:
         """Whether all candidates of a step are verified."""
         ...
 

@@ -8,7 +8,7 @@ remain, the less one of them changes, and the better that is. With few it is poo
 added are asked of a pass with frozen keys and values.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from pipeline.engine import Listed, Request, Spent
 from pipeline.engine.device import to_device, to_host
 from pipeline.game import Ask, Coalitions, Outputs, Seat
 from pipeline.game.sets import Hands, read_out
+from pipeline.identity import LATER
 from pipeline.masking.token_drop import Embedded, TokenDrop
 from pipeline.models import Model
 from pipeline.searches.probes.frozen_tokens import Probed, Toggles, checked, toggles
@@ -33,7 +34,19 @@ LEAST = 1e-3
 @dataclass(frozen=True, kw_only=True)
 class FirstOrder(KvFrozen):
     """As `KvFrozen`, and where players are taken away of first order; `share` is of the passes for
-    players that are added."""
+    players that are added. `whole`: steps at first in which all players are verified, whatever the
+    probe says: it may rank the very one last without whom the model sees the image otherwise."""
+
+    whole: int = field(default=0, metadata=LATER)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.whole < 0:
+            raise UsageError(f"search.probe.whole={self.whole}: give 0 or more steps")
+
+    def verifies_all(self, step: int) -> bool:
+        """The first ones."""
+        return step < self.whole
 
     def forwards(self, n_players: int) -> int:
         """Two a look."""

@@ -42,7 +42,7 @@ class KvFrozen:
         """Whether there is a pass, `age` steps after the last one."""
         return step < self.first or (self.refresh is not None and age >= self.refresh)
 
-    def whole(self, step: int) -> bool:
+    def verifies_all(self, step: int) -> bool:
         """Never."""
         return False
 

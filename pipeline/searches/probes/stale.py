@@ -26,7 +26,7 @@ class Stale:
         """None of its own."""
         return 0
 
-    def whole(self, step: int) -> bool:
+    def verifies_all(self, step: int) -> bool:
         """Whether all candidates of a step are verified."""
         due = self.refresh is not None and (step - self.first + 1) % self.refresh == 0
         return step < self.first or due
