@@ -98,10 +98,18 @@ def _built(node: Any, name: str, allowed: Sequence[str]) -> Any:
     _check_arguments(made, arguments, name)
     try:
         return made(**arguments)
-    except UsageError:
-        raise
+    except UsageError as error:
+        raise UsageError(_placed(str(error), arguments, name)) from error
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name or node['_target_']}: {one_line(error)}") from error
+
+
+def _placed(said: str, arguments: Mapping[str, Any], name: str) -> str:
+    """An object does not know where it stands: the setting that it names, by its whole key."""
+    found = re.match(r"(?:\w+\.)*(\w+)(?=[=:])", said)
+    if not name or found is None or found[1] not in arguments:
+        return said
+    return _join(name, found[1]) + said[found.end() :]
 
 
 def _class(target: str, name: str, allowed: Sequence[str]) -> type:

@@ -142,5 +142,7 @@ def test_settings_are_checked():
         BothEnds(behind=Greedy())  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"search\.probe"):
         Backward(probe=Stale())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="whole=0"):
+        Backward(probe=FirstOrder(whole=1))
     with pytest.raises(UsageError, match="asked=-1"):
         Backward(asked=-1)

@@ -72,6 +72,8 @@ def settings(*overrides: str, command: Command = evaluate.main) -> dict:
         ("players.grd=9", "players.grd: no such setting; use one of grid"),
         ("engine.precison=fp32", "engine.precison: no such setting; use one of precision"),
         ("masking.sigma=3", "masking.sigma: no such setting"),
+        ("methods.moxi_deletion.serch.x.y=1", "methods.moxi_deletion.serch: no such setting; use"),
+        ("methods.moxi_both_ends.search.x=1", "methods.moxi_both_ends is not among methods=[moxi_"),
         ("cluster.actors=many", "cluster.actors='many': give a whole number"),
         ("cluster.tries=null", "cluster.tries=null: give a value"),
         ("lock.wait_s=soon", "lock.wait_s='soon': give a number"),
@@ -112,6 +114,10 @@ def test_bad_requests_are_told_in_one_line(override, said):
         (
             ["methods.moxi_insertion.score.read=in"],
             ["methods.moxi_insertion.score.read='in': give"],
+        ),
+        (
+            ["methods=[moxi_both_ends]", "methods.moxi_both_ends.search.again.risk=-1"],
+            ["methods.moxi_both_ends.search.again.risk=-1: give 0 or more"],
         ),
         (["+methods.foo=1"], ["methods.foo"]),
         (["model.weights=/nowhere.pt"], ["/nowhere.pt", "no such file"]),

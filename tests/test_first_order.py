@@ -1,5 +1,6 @@
 """First-order answers to removals: what they are, what they cost, who is refused."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -137,6 +138,9 @@ def test_the_first_steps_ask_everybody_whatever_the_probe_says():
         assert spent == 3 * 25 + sum(24 - step for step in range(whole))
         pairs = zip(found, exact, strict=True)
         assert [[*np.equal(*pair), False].index(False) for pair in pairs] == agree
+    method = screened("deletion", probe=probe, risk=0.0, most=1, sets=2 * 2 + 25 + 24)
+    found, spent = heads(replace(method, stop="budget", budget=2))
+    assert spent == method.search.sets and [head[:2] for head in exact] == found
     with pytest.raises(UsageError, match="whole=-1"):
         FirstOrder(whole=-1)
 

@@ -83,7 +83,10 @@ def _mistyped(key: str, job: str, overrides: Sequence[str]) -> UsageError:
         config = compose(job, rest)
     except (HydraException, OmegaConfBaseException, ValueError):  # not the only mistake, or a sweep
         return UsageError(f"{key}: no such setting; --help lists them")
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    known = [str(k) for k in node if k not in ("hydra", "_target_")] if node is not None else []
-    return UsageError(f"{key}: no such setting; {suggestion(name, known)}")
+    parent, node, names = "", config, key.split(".")
+    while len(names) > 1 and OmegaConf.is_dict(inner := OmegaConf.select(node, names[0])):
+        parent, node, names = f"{parent}{names[0]}.", inner, names[1:]
+    known = [str(k) for k in node if k not in ("hydra", "_target_")]
+    if parent == "methods." and (CONF / "methods" / f"{names[0]}.yaml").is_file():
+        return UsageError(f"{parent}{names[0]} is not among methods=[{','.join(known)}]: add it")
+    return UsageError(f"{parent}{names[0]}: no such setting; {suggestion(names[0], known)}")

@@ -55,6 +55,8 @@ class Backward:
             raise UsageError(
                 "search.probe: backward elimination takes kv_frozen or first_order, or null"
             )
+        if self.probe is not None and self.probe.verifies_all(0):
+            raise UsageError("search.probe: give whole=0; search.asked says where all are asked")
 
     def forwards(self, n_players: int, per_set: int, stop: Stop) -> int:
         """Where all but the first of each round stay, several times what is usual. Where to stop

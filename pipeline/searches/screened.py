@@ -30,9 +30,10 @@ class Screened:
     lost. `verify`: candidates verified at a time, `most`: in a step. `saturated`: once the target's
     probability is at least this (insertion), or at most 1 minus it (deletion), for `patience`
     steps, as many next ones are taken unverified while it is; None: never. `sets`: what the whole
-    order may take at the most, a set for each player and the probe's looks at the least; None: as
-    many as `risk` asks for. `details` say after how many players the `tail` began, from where on
-    nobody was verified; None: nowhere."""
+    order may take at the most, a set for each player and the probe's looks at the least, and steps
+    in which all are verified have the first of what is left; None: as many as `risk` asks for.
+    `details` say after how many players the `tail` began, from where on nobody was verified; None:
+    nowhere."""
 
     version: ClassVar[int] = 2
     probe: Probe = field(default_factory=Stale)
@@ -61,7 +62,7 @@ class Screened:
         rests = {step: n_players - step for step in range(stop.most(n_players))}
         whole = self.probe.verifies_all
         sets = sum(rest if whole(step) else min(self.most, rest) for step, rest in rests.items())
-        wasted, looks = len(rests) if self.saturated else 0, self.probe.forwards(n_players)
+        wasted, looks = len(rests) if self.saturated else 0, self.probe.forwards(len(rests))
         most = sets + wasted + looks
         if self.sets is not None:
             most = min(most, max(self.sets, len(rests) + looks))
@@ -70,7 +71,7 @@ class Screened:
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Pick one player a step, or several where nothing is left to win."""
         walk, look = Walk(value, game, stop), self.probe.open(value, game)
-        purse = Purse(self.sets, walk.left + self.probe.forwards(game.n_players))
+        purse = Purse(self.sets, walk.left + self.probe.forwards(walk.left))
         doubt, of_passes = Doubt(game.n_players), Doubt(game.n_players)
         calm, tail = 0, None
         while not walk.done:

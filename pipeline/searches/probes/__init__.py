@@ -44,8 +44,9 @@ class Look(Protocol):
 
 def check_steps(first: int, refresh: int | None) -> None:
     """Raises UsageError for settings that are no numbers of steps."""
-    if first < 1 or (refresh is not None and refresh < 1):
-        raise UsageError("search.probe: give first and refresh as 1 or more")
+    for name, steps in (("first", first), ("refresh", refresh)):
+        if steps is not None and steps < 1:
+            raise UsageError(f"search.probe.{name}={steps}: give 1 or more steps")
 
 
 def worth(walk: Walk) -> float:

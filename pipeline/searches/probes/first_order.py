@@ -34,8 +34,8 @@ LEAST = 1e-3
 @dataclass(frozen=True, kw_only=True)
 class FirstOrder(KvFrozen):
     """As `KvFrozen`, and where players are taken away of first order; `share` is of the passes for
-    players that are added. `whole`: steps at first in which all players are verified, whatever the
-    probe says: it may rank the very one last without whom the model sees the image otherwise."""
+    players that are added. `whole`: steps at first in which all players are verified, if not yet
+    saturated: it may rank the very one last without whom the model sees the image otherwise."""
 
     whole: int = field(default=0, metadata=LATER)
 
@@ -45,7 +45,7 @@ class FirstOrder(KvFrozen):
             raise UsageError(f"search.probe.whole={self.whole}: give 0 or more steps")
 
     def verifies_all(self, step: int) -> bool:
-        """The first ones."""
+        """In the first `whole` steps."""
         return step < self.whole
 
     def forwards(self, n_players: int) -> int:
