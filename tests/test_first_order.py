@@ -132,15 +132,15 @@ def test_the_first_steps_ask_everybody_whatever_the_probe_says():
         return [order[:3] for order in found.order], spent
 
     exact, _ = heads(moxi("deletion"))
+    method = screened("deletion", probe=FirstOrder(refresh=1, whole=2), sets=2 * 2 + 25 + 24)
+    found, spent = heads(replace(method, stop="budget", budget=2))
+    assert spent == 53 and [head[:2] for head in exact] == found, "looks of two steps, no more"
     for whole, agree in ((0, [3, 1, 0, 3]), (1, [3, 1, 1, 3]), (2, [3, 3, 3, 3])):
         probe = FirstOrder(refresh=1, whole=whole)
         found, spent = heads(screened("deletion", probe=probe, risk=0.0, most=1))
         assert spent == 3 * 25 + sum(24 - step for step in range(whole))
         pairs = zip(found, exact, strict=True)
         assert [[*np.equal(*pair), False].index(False) for pair in pairs] == agree
-    method = screened("deletion", probe=probe, risk=0.0, most=1, sets=2 * 2 + 25 + 24)
-    found, spent = heads(replace(method, stop="budget", budget=2))
-    assert spent == method.search.sets and [head[:2] for head in exact] == found
     with pytest.raises(UsageError, match="whole=-1"):
         FirstOrder(whole=-1)
 
