@@ -65,6 +65,7 @@ def test_an_early_end_is_the_head_of_the_order(budget):
     torch.testing.assert_close(along(head), along(full)[:budget])
     if budget <= 4:
         assert head.evaluations < full.evaluations
+    assert head.details == {"front": min(budget, 4)}
 
 
 def test_a_slow_front_is_given_up():
@@ -81,6 +82,7 @@ def test_a_slow_front_is_given_up():
     assert fast.order[:2] == [0, 2]
     assert slow.order == play(backward(), hindered, 8)["insertion"].order
     assert set(slow.order[:3]) == {1, 4, 6}
+    assert (fast.details, slow.details) == ({"front": 3}, {"front": 0})
     one = both_ends(steps=1, pace=9.0)
     assert play(one, hindered, 8)["insertion"].order[0] == 0, "the first has no pace"
     sure = both_ends(steps=3, pace=9.0)

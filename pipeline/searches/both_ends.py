@@ -30,7 +30,7 @@ class BothEnds:
     before (2.94 in log-odds is a probability of .95; None: all of them). `pace`: it is given up
     once p is less than this share, for each of its players after the first, of what p of all
     players falls short of 1 by; None, or where F is no log-odds: never. `behind`: what orders the
-    others."""
+    others. `details` say how many of the order the `front` picked, 0 where it was given up."""
 
     version: ClassVar[int] = 1
     front: Search = field(default_factory=Screened)
@@ -61,9 +61,10 @@ class BothEnds:
         if path is not None and not until.slow(value, path[-1:], len(path)):
             for row, player in enumerate(found.order):
                 walk.take(player, path[row : row + 1])
+        details = {"front": len(walk.order)}
         if not walk.done:
             yield from self.behind.finish(walk, value)
-        return Found(order=walk.order, path=walk.path)
+        return Found(order=walk.order, path=walk.path, details=details)
 
     def _pace(self, value: SetFunction, n_players: int) -> Generator[Ask, Any, float | None]:
         """Coroutine: in probability a player; None where the front is kept however slow."""
