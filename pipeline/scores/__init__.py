@@ -4,10 +4,11 @@ F maps the picked set S to a value, larger is better, whatever the objective: in
 deletion at all others, a submodular score at both.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,11 @@ class Scored:
             None if self.shown is None else self.shown[rows],
             None if self.left is None else self.left[rows],
         )
+
+    @property
+    def rows(self) -> list["Scored"]:
+        """One for each set."""
+        return [self[row : row + 1] for row in range(len(self))]
 
     @classmethod
     def cat(cls, parts: Sequence["Scored"]) -> "Scored":
@@ -95,6 +101,11 @@ def height(value: SetFunction, scored: Scored) -> float:
     """Of the curve at one set: the probability where F is its log-odds, else F."""
     p = chance(value, scored)
     return float(scored.value_C[0]) if p is None else p
+
+
+def heights(value: SetFunction, path: Iterable[Scored]) -> np.ndarray:
+    """Of the curve after each player of an order (K,); `path`: F of one set each."""
+    return np.array([height(value, scored) for scored in path])
 
 
 def rise(value: SetFunction, scored: Scored, more: float) -> float:

@@ -22,7 +22,8 @@ class Stop:
     """When a search may end before every player has its place: after `budget` players; before more
     than `area` of the pixels are picked; once F is at least `reach`; once the prediction is what
     the score wants (`flip`); once no player adds to F (`gain`); once the players after the first
-    have reached less than `pace` each (in probability where F is log-odds, else in F)."""
+    have reached less than `pace` each (in probability where F is log-odds, else in F); once what
+    the curve falls short of 1 by, added up over players, is at least `short` (so read as well)."""
 
     budget: int | None = None
     area: float | None = None
@@ -30,6 +31,7 @@ class Stop:
     flip: bool = False
     gain: bool = False
     pace: float | None = None
+    short: float | None = None
 
     def most(self, n_players: int) -> int:
         """Players at the most."""
@@ -73,7 +75,7 @@ class Walk:
         self._stop, self._value = stop, value
         self._share_N = game.share_N.numpy()
         self._most = stop.most(game.n_players)
-        self._area = 0.0
+        self._area = self._short = 0.0
         self._now = -np.inf if value.start is None else value.start
         self.picked_N = np.zeros(game.n_players, dtype=bool)
         self.order: list[int] = []
@@ -122,7 +124,10 @@ class Walk:
         flipped = stop.flip and bool(scored.reached_C[0])
         reached = stop.reach is not None and value >= stop.reach
         slow = stop.slow(self._value, scored, len(self.order))
-        self.done = flipped or reached or slow or len(self.order) >= self._most
+        if stop.short is not None:
+            self._short += 1 - height(self._value, scored)
+        beaten = stop.short is not None and self._short >= stop.short
+        self.done = flipped or reached or slow or beaten or len(self.order) >= self._most
 
 
 def ended(

@@ -7,7 +7,7 @@ places (`searches.exchange`). No area is lost, and the players are the search's;
 those go who stand behind what was to be reached.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline import UsageError
 from pipeline.game import Ask, Game
-from pipeline.scores import Scored, SetFunction, height
+from pipeline.scores import Scored, SetFunction, heights
 from pipeline.searches import Found, Search, Stop, Walk
 from pipeline.searches.backward import Backward
 from pipeline.searches.exchange import exchanged
@@ -61,7 +61,7 @@ class Revised:
         if not (order := list(found.order)):
             return found
         assert found.path is not None
-        path = [found.path[row : row + 1] for row in range(len(order))]
+        path = found.path.rows
         yield from self._anew(order, path, game.n_players, value)
         if self.exchange is not None:
             yield from exchanged(order, path, game.n_players, value, self.exchange)
@@ -75,16 +75,12 @@ class Revised:
         self, order: list[int], path: list[Scored], n_players: int, value: SetFunction
     ) -> Generator[Ask, Any, None]:
         """Coroutine: order the first players from behind, in place, where that is better."""
-        heights = _heights(value, path[: self.first])
-        below = np.maximum(heights[-1:] - heights, 0).sum()
+        now = heights(value, path[: self.first])
+        below = np.maximum(now[-1:] - now, 0).sum()
         if below <= self.rise * n_players:
             return
         nobody_N, among_N = np.zeros((2, n_players), dtype=bool)
         among_N[order[: self.first]] = True
         anew, along = yield from self.again.ordered(among_N, nobody_N, value)
-        if _heights(value, along).sum() > heights.sum() + value.tie:
+        if heights(value, along).sum() > now.sum() + value.tie:
             order[: self.first], path[: self.first] = anew, along
-
-
-def _heights(value: SetFunction, path: Sequence[Scored]) -> np.ndarray:
-    return np.array([height(value, scored) for scored in path])
