@@ -27,7 +27,7 @@ class Rivals:
     rival: Search = field(default_factory=Greedy)
 
     def forwards(self, n_players: int, per_set: int, stop: Stop) -> int:
-        """Of both, whole."""
+        """Of both, whole: where to stop changes nothing."""
         both = (self.search, self.rival)
         return sum(one.forwards(n_players, per_set, Stop()) for one in both)
 
