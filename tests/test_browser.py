@@ -130,6 +130,7 @@ def picture(tab, canvas: str, number: int = 0, but: str = "") -> str:
     seen = tab.wait_for_function(
         """([where, number, but]) => {
             const canvas = document.querySelectorAll(where)[number];
+            if (!canvas) return false;
             const blank = document.createElement("canvas");
             Object.assign(blank, { width: canvas.width, height: canvas.height });
             const seen = canvas.toDataURL();

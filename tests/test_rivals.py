@@ -14,10 +14,17 @@ from pipeline.methods import play
 from pipeline.methods.subset import Subset
 from pipeline.searches import Found, Stop, prefixes
 from pipeline.searches.backward import Backward
+from pipeline.searches.beam import Beam
+from pipeline.searches.bidirectional import Bidirectional
+from pipeline.searches.both_ends import BothEnds
 from pipeline.searches.greedy import Greedy
+from pipeline.searches.joint import Joint
+from pipeline.searches.phase_window import PhaseWindow
 from pipeline.searches.revised import Revised
 from pipeline.searches.rivals import Rivals
 from pipeline.searches.screened import Screened
+from pipeline.searches.stale_scope import StaleScope
+from pipeline.searches.windowed import Windowed
 
 # in a hurry: it loses to greedy search as often as it wins
 HASTY = Backward(share=0.5, risk=0.05)
@@ -69,6 +76,35 @@ def test_a_rival_that_cannot_win_is_given_up():
     assert not longer <= sets
     found = play(rivals(search=search), baited, 8)["insertion"]
     assert found.order == first.order and found.details == {"rival": False}
+
+
+RIVALS = [
+    Beam(),
+    Bidirectional(),
+    BothEnds(front=Greedy(), steps=4, pace=0.2),
+    Joint(),
+    PhaseWindow(),
+    Revised(search=Backward(share=0.8, risk=1.0), again=Backward(share=0.0), exchange=0.0),
+    Rivals(search=Backward(share=0.0)),
+    Screened(most=4),
+    StaleScope(),
+    Windowed(window=4),
+]
+
+
+@pytest.mark.parametrize("rival", RIVALS, ids=lambda rival: type(rival).__name__)
+def test_nobody_is_given_up_who_would_have_won(rival):
+    """Nor does a search that may still change its mind, or goes several ways at once."""
+    whose = set()
+    for seed in range(40):
+        game = Curved(9, seed, once=False)
+        one, other, found = (
+            play(Subset(score=SCORES["insertion"], search=search), game, 9)["insertion"]
+            for search in (HASTY, rival, Rivals(search=HASTY, rival=rival))
+        )
+        assert area(found) == pytest.approx(max(area(one), area(other)), abs=1e-9)
+        whose.add(found.details["rival"])
+    assert whose == {True, False}
 
 
 def asked_of(method) -> set[tuple[bool, ...]]:

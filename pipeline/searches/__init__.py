@@ -23,7 +23,8 @@ class Stop:
     than `area` of the pixels are picked; once F is at least `reach`; once the prediction is what
     the score wants (`flip`); once no player adds to F (`gain`); once the players after the first
     have reached less than `pace` each (in probability where F is log-odds, else in F); once what
-    the curve falls short of 1 by, added up over players, is at least `short` (so read as well)."""
+    their curve, of probabilities, falls short of 1 by has added up to `short`. A search that may
+    still raise that curve does not heed `short`."""
 
     budget: int | None = None
     area: float | None = None

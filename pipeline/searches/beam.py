@@ -5,7 +5,7 @@ on as the better of them. Width 1 is greedy search.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,7 +38,8 @@ class Beam:
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """Extend all, keep the best, until one of them is to stop."""
-        beams, singles = [(0.0, Walk(value, game, stop))], None
+        # an order that has fallen short may be of the worse half of the beam
+        beams, singles = [(0.0, Walk(value, game, replace(stop, short=None)))], None
         while not any(walk.done for _, walk in beams):
             sets = [joined(walk.picked_N, walk.rest) for _, walk in beams]
             scored = yield from value(torch.cat(sets))

@@ -57,7 +57,7 @@ class Revised:
 
     def __call__(self, value: SetFunction, game: Game, stop: Stop) -> Generator[Ask, Any, Found]:
         """The search, then both looks at what it found."""
-        found = yield from self.search(value, game, stop)
+        found = yield from self.search(value, game, replace(stop, short=None))
         if not (order := list(found.order)):
             return found
         assert found.path is not None

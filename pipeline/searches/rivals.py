@@ -1,7 +1,7 @@
 """Two searches, and the better of their orders: each walks past what the other meets.
 
-The second is given up once it cannot win any more, not even if its curve were at the top from there
-on: of an image that the first search orders well it takes little.
+The second, where it picks from the front, is given up once it cannot win any more, not even if its
+curve were at the top from there on: of an image that the first search orders well it takes little.
 """
 
 from collections.abc import Generator
@@ -35,7 +35,8 @@ class Rivals:
         """Both, then the walk along the better order."""
         best = yield from self.search(value, game, Stop())
         assert best.path is not None
-        path, now = best.path.rows, heights(value, best.path.rows).sum()
+        path = best.path.rows
+        now = heights(value, path).sum()
         short = None if chance(value, path[0]) is None else game.n_players - now
         other = yield from self.rival(value, game, Stop(short=short))
         assert other.path is not None
