@@ -4,7 +4,7 @@ A search is a coroutine over a set function (`pipeline.scores`); it knows neithe
 worth nor which objective the order will serve.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -125,10 +125,15 @@ class Walk:
         flipped = stop.flip and bool(scored.reached_C[0])
         reached = stop.reach is not None and value >= stop.reach
         slow = stop.slow(self._value, scored, len(self.order))
+        self.done = flipped or reached or slow or len(self.order) >= self._most
         if stop.short is not None:
             self._short += 1 - height(self._value, scored)
-        beaten = stop.short is not None and self._short >= stop.short
-        self.done = flipped or reached or slow or beaten or len(self.order) >= self._most
+            self.done = self.done or self._short >= stop.short
+
+    def follow(self, order: Iterable[int], rows: Iterable[Scored]) -> None:
+        """Pick players whose order is known, until one of them is to stop; `rows`: F with each."""
+        for player, scored in zip(order, rows, strict=True):
+            self.take(player, scored)
 
 
 def ended(
@@ -140,8 +145,7 @@ def ended(
         return
     sets_CN = prefixes([*walk.order, *tail], n_players)[-len(tail) :]
     scored = yield from value(sets_CN)
-    for row, player in enumerate(tail):
-        walk.take(player, scored[row : row + 1])
+    walk.follow(tail, scored.rows)
 
 
 def joined(picked_N: np.ndarray, candidates: np.ndarray) -> Tensor:

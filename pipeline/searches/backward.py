@@ -74,9 +74,7 @@ class Backward:
     def finish(self, walk: Walk, value: SetFunction) -> Generator[Ask, Any, None]:
         """Coroutine: order whom the walk has not picked, and walk on."""
         tail, path = yield from self.ordered(~walk.picked_N, walk.picked_N, value)
-        for player, scored in zip(tail, path, strict=True):
-            if not walk.done:
-                walk.take(player, scored)
+        walk.follow(tail, path)
 
     def ordered(
         self, among_N: np.ndarray, front_N: np.ndarray, value: SetFunction

@@ -59,8 +59,7 @@ class BothEnds:
         found = yield from self.front(value, game, until)
         walk, path = Walk(value, game, stop), found.path
         if path is not None and not until.slow(value, path[-1:], len(path)):
-            for row, player in enumerate(found.order):
-                walk.take(player, path[row : row + 1])
+            walk.follow(found.order, path.rows)
         details = {"front": len(walk.order)}
         if not walk.done:
             yield from self.behind.finish(walk, value)

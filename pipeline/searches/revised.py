@@ -67,8 +67,7 @@ class Revised:
             yield from exchanged(order, path, game.n_players, value, self.exchange)
         # a player that adds nothing ended the search; in the new order one may stand anywhere
         walk = Walk(value, game, replace(stop, gain=False))
-        for player, after in zip(order, path, strict=True):
-            walk.take(player, after)
+        walk.follow(order, path)
         return replace(found, order=walk.order, path=walk.path)
 
     def _anew(

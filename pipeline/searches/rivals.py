@@ -45,7 +45,6 @@ class Rivals:
         if won:
             best, path = other, along
         walk = Walk(value, game, stop)
-        for player, after in zip(best.order, path, strict=True):
-            walk.take(player, after)
+        walk.follow(best.order, path)
         details = {**(best.details or {}), "rival": won}
         return replace(best, order=walk.order, path=walk.path, details=details)

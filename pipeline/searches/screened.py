@@ -140,11 +140,10 @@ class Screened:
         next_ones = ranked_C[: int(min(self.patience, walk.left, purse.spare))].tolist()
         sets_CN = prefixes([*walk.order, *next_ones], len(walk.picked_N))[-len(next_ones) :]
         scored = yield from value(sets_CN)
-        stays = [self._is_saturated(scored[row : row + 1]) for row in range(len(next_ones))]
+        stays = [self._is_saturated(one) for one in scored.rows]
         taken = stays.index(False) if False in stays else len(stays)
         purse.pay(len(stays), picked=taken)
-        for row in range(taken):
-            walk.take(next_ones[row], scored[row : row + 1])
+        walk.follow(next_ones[:taken], scored.rows[:taken])
         return walk.done or taken == len(stays)
 
     def _is_saturated(self, scored: Scored) -> bool:
